@@ -1,0 +1,141 @@
+"""fewlabels: from a folder of images with few labels to a verdict.
+
+>>> import fewlabels
+>>> sorted(name for name in fewlabels.__all__ if name.islower())[:4]
+['__version__', 'compare', 'demo', 'evaluate']
+
+Importing costs nothing: torch is loaded by the first verb that is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+
+    def report(folder: str | Path) -> Path:
+        """Stand for `_ReportVerb` where types are checked."""
+        ...
+
+
+_HOMES = {
+    "DataOptions": "fewlabels.pipeline.task",
+    "FewlabelsError": "fewlabels.core.errors",
+    "compare": "fewlabels.study.compare",
+    "demo": "fewlabels.study.compare",
+    "evaluate": "fewlabels.pipeline.verbs",
+    "finetune": "fewlabels.pipeline.verbs",
+    "inspect": "fewlabels.pipeline.verbs",
+    "load": "fewlabels.pipeline.predict",
+    "pretrain": "fewlabels.pipeline.verbs",
+    "run": "fewlabels.study.compare",
+}
+_TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run")
+_TAKES_FOLDER = ("evaluate", "load")
+_WRITES_PAGE = ("compare", "run", "demo")
+
+__all__ = [
+    "DataOptions",
+    "FewlabelsError",
+    "__version__",
+    "compare",
+    "demo",
+    "evaluate",
+    "finetune",
+    "inspect",
+    "load",
+    "pretrain",
+    "report",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("fewlabels")
+    if name == "report":
+        return import_module("fewlabels.report")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fewlabels' has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), name)
+    return _verb(name, found) if name.islower() else found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _verb(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a verb take plain paths, report progress by itself, and leave its page behind."""
+
+    @functools.wraps(function)
+    def verb(*given: Any, **settings: Any) -> Any:
+        if given and name in _TAKES_DATA:
+            given = (_options(given[0]), *given[1:])
+        elif given and name in _TAKES_FOLDER:
+            given = (Path(given[0]), *given[1:])
+        if name != "load" and "reporter" not in settings:
+            reporter = import_module("fewlabels.training.progress").Reporter
+            settings["reporter"] = reporter()
+        if "settings" not in settings and len(given) < 2:
+            settings = _gathered(function, settings)
+        result = function(*given, **settings)
+        if name in _WRITES_PAGE:
+            _write_page(result)
+        return result
+
+    return verb
+
+
+def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Put what belongs there into the ``Settings`` of a verb that takes its settings as one."""
+    from dataclasses import fields
+    from inspect import Parameter, signature
+
+    wanted = signature(function).parameters.get("settings")
+    if wanted is None or wanted.kind is Parameter.VAR_KEYWORD:
+        return given
+    kind = import_module(function.__module__).Settings
+    mine = {field.name for field in fields(kind)} & given.keys()
+    values = {name: tuple(v) if isinstance(v := given[name], list) else v for name in mine}
+    rest = {name: value for name, value in given.items() if name not in mine}
+    return {**rest, "settings": kind(**values)}
+
+
+def _options(data: Any) -> Any:
+    options = __getattr__("DataOptions")
+    return data if isinstance(data, options) else options(str(data))
+
+
+def _write_page(result: dict[str, Any]) -> None:
+    """Write the page of a comparison that has none yet; a plan has no folder and no page."""
+    folder = Path(result["run"]) if result.get("run") else None
+    if folder is not None and not (folder / "report.html").exists():
+        import_module("fewlabels.report.html").write_report(folder)
+
+
+class _ReportVerb(ModuleType):
+    """The package `fewlabels.report`, which is a verb as well."""
+
+    def __call__(self, folder: str | Path) -> Path:
+        """Write ``report.html`` of a run or comparison folder and return its path."""
+        written: Path = import_module("fewlabels.report.html").write_report(Path(folder))
+        return written
+
+
+class _Package(ModuleType):
+    """A package whose ``report`` stays a verb when Python sets it to the package of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "report" and isinstance(value, ModuleType):
+            value.__class__ = _ReportVerb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,77 @@
+"""The verbs of the command line, in the order of the journey, each with its examples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import fewlabels
+from fewlabels.cli import stages, studies, taking
+from fewlabels.cli.job import Job
+
+VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
+    studies.demo: ("fewlabels demo", "fewlabels demo --labels 1,4 --out runs/demo"),
+    studies.run: ("fewlabels run photos/ --labels 25 --budget 10m",),
+    stages.inspect: ("fewlabels inspect photos/", "fewlabels inspect labels.csv --json"),
+    stages.pretrain: ("fewlabels pretrain photos/ --method simclr --budget 5m --out runs/encoder",),
+    stages.finetune: (
+        "fewlabels finetune photos/ --from runs/encoder --transfer features --labels 25",
+    ),
+    stages.evaluate: ("fewlabels evaluate runs/classifier --split test",),
+    studies.compare: (
+        "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",
+    ),
+    studies.report: ("fewlabels report runs/run-photos-1",),
+    taking.predict: (
+        "fewlabels predict runs/run-photos-1 new/ --out predictions.csv",
+        "fewlabels predict runs/run-photos-1 a.jpg b.jpg --json",
+    ),
+    taking.cache: ("fewlabels cache", "fewlabels cache --clear"),
+}
+
+HELP = "From a folder of images with few labels to a verdict: does pre-training help?"
+# click leaves the lines of a paragraph alone that begins with a backspace.
+BEGIN = """\b
+Begin with:
+  fewlabels demo
+  fewlabels inspect photos/
+  fewlabels run photos/ --labels 25 --budget 10m
+
+'fewlabels VERB --help' explains a verb. Exit codes: 0 done, 1 a defect of ours, 2 usage,
+3 data, 4 model file, 5 training diverged, 6 out of memory, 7 disk, 8 run folder in use,
+130 interrupted with everything saved.
+"""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"fewlabels {fewlabels.__version__}\n")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the flags that come before a verb."""
+
+
+def build() -> typer.Typer:
+    """Return the parser of the command line."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    commands = typer.Typer(
+        name="fewlabels",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text: the same in a pipe, and rich need not be loaded
+        context_settings=settings,
+    )
+    commands.callback(help=HELP, epilog=BEGIN)(_root)
+    for verb, examples in VERBS.items():
+        shown = "\b\nExample:\n" + "\n".join(f"  {example}" for example in examples)
+        commands.command(epilog=shown, context_settings=settings)(verb)
+    return commands

@@ -1,0 +1,55 @@
+"""What a command line asks for, and how its values are read.
+
+Nothing runs while the words are parsed: a verb returns a `Job`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fewlabels.core.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call on the library, and how to show its result."""
+
+    call: Callable[[], Any]
+    show: Callable[[Any], None]
+    as_json: bool
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Return the settings that were given, so that a verb's own defaults stand for the rest."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def shots_list(text: str | None) -> list[int] | None:
+    """Read ``1,4,25``."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        message = f"--labels {text!r} is no list of whole numbers of at least 1"
+        raise UsageError("usage.labels", message, "--labels 1,4,25")
+    return sorted({int(part) for part in parts})
+
+
+def names_list(text: str | None) -> list[str] | None:
+    """Read ``simclr+features,scratch``."""
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError("usage.arms", "--arms names nothing", "--arms simclr+features,scratch")
+    return list(dict.fromkeys(names))
+
+
+def typed() -> str:
+    """Return the command line as it was typed, to be kept with the result."""
+    words = [word for word in sys.argv[1:] if word not in ("--debug", "--json")]
+    return shlex.join(["fewlabels", *words])

@@ -1,0 +1,175 @@
+"""The flags: one definition each, shared by the verbs that use them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewlabels.cli.config import read_config
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Leaks(StrEnum):
+    """What to do with a picture that lies in test and in another split."""
+
+    drop = "drop"
+    keep = "keep"
+    stop = "stop"
+
+
+class Resume(StrEnum):
+    """What to do with a folder that holds an unfinished run."""
+
+    auto = "auto"
+    never = "never"
+
+
+def asked(resume: Resume) -> str | None:
+    """Return what was asked for; None for ``auto``, which every verb does by itself."""
+    return None if resume is Resume.auto else resume.value
+
+
+class Split(StrEnum):
+    """Which held-out images."""
+
+    val = "val"
+    test = "test"
+
+
+class Format(StrEnum):
+    """How predictions are written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        show_default=False,
+        help="Folder of images, table of labels (.csv, .tsv, .parquet), .npz file, or 'digits'.",
+    ),
+]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", show_default=False, help="A run folder that is finished.")
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=1024,
+        metavar="PIXELS",
+        help="Training size, 8 to 1024. Default: the images' own up to 64, else 128.",
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column with the file names. Default: found by its name."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column with the labels. Default: found by its name."),
+]
+Target = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Numeric column to predict. Default: none.")
+]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column (patient, camera) whose equal values stay in one split. Default: none.",
+    ),
+]
+LeaksFlag = Annotated[
+    Leaks,
+    typer.Option(
+        "--leaks",
+        help="A picture in test and in train: drop the training copy, keep both, or stop.",
+    ),
+]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Read every file again instead of trusting its size and time."),
+]
+Method = Annotated[
+    str, typer.Option(metavar="NAME", help="Pre-training: simclr, autoencoder or denoising.")
+]
+Backbone = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="tiny, conv-32-64-128, conv-32-64-64 or any timm name; auto: by device and size.",
+    ),
+]
+Policy = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Augmentation: natural, digits, medical or none; auto looks at them."
+    ),
+]
+Labels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Labels per class that stay visible. Default: all you have."
+    ),
+]
+LabelsList = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...", help="Labels per class that stay visible, as in 1,4,25. Default: all."
+    ),
+]
+Arms = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="What competes: scratch, pixels, random or method[:backbone]+transfer, as in "
+        "simclr+features. Default: the eight of docs/getting-started.md.",
+    ),
+]
+Baseline = Annotated[
+    str | None, typer.Option(metavar="A", help="The arm to beat. Default: scratch.")
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Which random streams.")]
+DeviceFlag = Annotated[
+    Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Run folder. Default: runs/<verb>-<data>-<number>."),
+]
+ResumeFlag = Annotated[
+    Resume,
+    typer.Option(
+        "--resume", help="auto goes on where an unfinished run in --out stopped; never refuses it."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan (stages, steps, seconds, disk) and stop.")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        is_eager=True,
+        callback=read_config,
+        help="Flags by name, as in 'budget: 5m'. Flags given here beat the file.",
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON value on stdout, all else on stderr.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -1,0 +1,289 @@
+"""What people read on stdout: a few lines and tables, from the results alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Record = dict[str, Any]
+
+_WIDTH = 110  # of what goes into a file or a pipe, where there is no terminal to fit
+_MANY = 20  # rows; a longer list is cut, and says so
+_SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision_macro": "macro precision",
+    "recall_macro": "macro recall",
+    "f1_macro": "macro F1",
+}
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _WIDTH
+    return Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+def _say(text: str = "") -> None:
+    """Print a line that is not broken: paths stay whole and can be copied."""
+    _console().print(text, soft_wrap=True)
+
+
+def _facts(rows: list[tuple[str, str]]) -> None:
+    for label, value in rows:
+        if value:
+            _say(f"{label + ':':<18}{value}")
+
+
+def _table(title: str, headings: list[str], rows: list[list[str]]) -> None:
+    """Print a table whose first column is text and whose others are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+    for row in rows[:_MANY]:
+        table.add_row(*row)
+    _console().print(table)
+    if len(rows) > _MANY:
+        _say(f"... and {len(rows) - _MANY} more; --json shows all")
+
+
+def _warn(result: Record) -> None:
+    for text in result.get("warnings") or []:
+        _say(f"warning: {text}")
+
+
+def _begin(result: Record) -> bool:
+    """Print a plan, or that there was nothing to do; return whether that was all."""
+    if "plan" in result:
+        _show_plan(result)
+        return True
+    if result.get("already_done"):
+        _say("already done: a finished run with this configuration is there")
+    return False
+
+
+def _show_plan(result: Record) -> None:
+    from fewlabels.report.words import count, duration
+
+    rows = [
+        [
+            str(step.get("stage", "")),
+            count(step.get("steps")),
+            duration(step.get("seconds")),
+            str(step.get("note") or ""),
+        ]
+        for step in result["plan"]
+    ]
+    _table("the plan; nothing was run or written", ["stage", "steps", "time", "note"], rows)
+    disk = result.get("disk_mb")
+    _facts(
+        [
+            ("time in all", f"about {duration(result.get('seconds'))}"),
+            ("disk", f"about {disk:,.0f} MB" if disk is not None else ""),
+        ]
+    )
+
+
+def show_inspect(result: Record) -> None:
+    """Print what lies in a data set."""
+    splits = ", ".join(f"{n:,} {name}" for name, n in result["splits"].items())
+    sides = result.get("sizes", {}).get("short_side", {})
+    spread = f"{sides['min']:g} to {sides['max']:g} pixels" if sides else ""
+    imbalance = result.get("imbalance")
+    _facts(
+        [
+            ("images", f"{result['images']:,}"),
+            ("labelled", f"{result['labelled']:,} in {len(result['classes'])} classes"),
+            ("unlabelled", f"{result['unlabelled']:,}"),
+            ("splits", splits),
+            ("shorter side", spread),
+            ("imbalance", f"{imbalance:.1f} to 1" if imbalance else ""),
+            ("unreadable", f"{result['unreadable']:,}"),
+            ("duplicates", f"{len(result['duplicates']):,} pictures more than once"),
+            ("leaks", f"{len(result['leaks']):,} between splits"),
+        ]
+    )
+    classes = sorted(result["classes"].items(), key=lambda pair: -pair[1])
+    if classes:
+        _table("classes", ["class", "images"], [[name, f"{n:,}"] for name, n in classes])
+    for row in result["quarantine"][:_MANY]:
+        _say(f"unreadable: {row['path']}: {row['reason']}")
+    _warn(result)
+
+
+def show_training(result: Record) -> None:
+    """Print what a pre-training or a fine-tune did, cost and reached."""
+    from fewlabels.report.words import count, duration, memory
+
+    if _begin(result):
+        return
+    rate = result.get("images_per_second")
+    final = ", ".join(f"{k} {v:.4g}" for k, v in result["final"].items() if v is not None)
+    carried = result.get("carried") or {}
+    _facts(
+        [
+            ("start", str(result.get("start") or "")),
+            ("transfer", str(result.get("transfer") or "")),
+            ("method", str(result.get("method") or "")),
+            ("backbone", f"{result.get('backbone')}, {count(result.get('parameters'))} parameters"),
+            ("tensors", ", ".join(f"{n} {name}" for name, n in carried.items())),
+            ("steps", f"{count(result['steps'])} in {duration(result['seconds'])}"),
+            ("rate", f"{rate:,.0f} images/s" if rate else ""),
+            ("peak memory", memory(result.get("peak_memory_mb"))),
+            ("final", final),
+            ("probe", _percent(result.get("probe"), "leave-one-out neighbours")),
+        ]
+    )
+    if result.get("val"):
+        show_scores(result["val"])
+    _warn(result)
+    _facts([("run", str(result["run"]))])
+
+
+def _percent(interval: Any, note: str = "") -> str:
+    from fewlabels.report.words import MISSING, percent, spread
+
+    value = interval or {}
+    if percent(value.get("value")) == MISSING:
+        return ""
+    bounds = spread(value.get("low"), value.get("high"))
+    return " ".join(f"{percent(value['value'])} % {bounds} {note}".split())
+
+
+def show_scores(result: Record) -> None:
+    """Print the scores of a classifier on one split, each with its interval."""
+    split, looks = result["split"], result.get("looks_at_test")
+    rows = [[words, _percent(result.get(name))] for name, words in _SCORES.items()]
+    rows += [
+        [name, f"{(result.get(name) or {}).get('value', ''):.4g}"] for name in _numbers(result)
+    ]
+    rows = [row for row in rows if row[1]]
+    _table(f"{split}: {result['n']:,} images, 95 % intervals", ["score", "value"], rows)
+    headings = ["class", "images", "precision", "recall", "F1"]
+    if result.get("per_class"):
+        _table("classes, in %", headings, [_class_row(row) for row in result["per_class"]])
+    if split == "test" and looks:
+        _say(f"This test set has been looked at {looks} time{'s' if looks > 1 else ''}.")
+
+
+def _numbers(result: Record) -> list[str]:
+    return [n for n in ("mse", "mae", "r2") if (result.get(n) or {}).get("value") is not None]
+
+
+def _class_row(row: Record) -> list[str]:
+    from fewlabels.report.words import percent
+
+    scores = [percent(row.get(key)) for key in ("precision", "recall", "f1")]
+    return [str(row["name"]), f"{row['n']:,}", *scores]
+
+
+def show_comparison(result: Record) -> None:
+    """Print the verdict, the table of arms, the chosen arm and where the page is."""
+    from fewlabels.report.findings import Comparison, headline
+
+    if _begin(result):
+        return
+    found = Comparison(result.get("compare") or result)
+    top = headline(found)
+    for text in (top["sentence"], top["detail"], top["seen"]):
+        if text:
+            _say(text)
+    _say()
+    _arms(found)
+    best = found.found.get("best") or {}
+    _facts(
+        [
+            ("best", " - ".join(filter(None, [str(best.get("name") or ""), best.get("reason")]))),
+            ("its test score", _percent((result.get("test") or {}).get("accuracy"))),
+            ("run", str(result.get("run") or "")),
+            ("report", _page(result)),
+        ]
+    )
+    _warn(found.found)
+
+
+def _arms(found: Any) -> None:
+    from fewlabels.report.tables import arms_table
+
+    table = arms_table(found)
+    if table is None:
+        return
+    headings = ["arm", *table["headings"], "vs baseline", "time"]
+    rows = [
+        [("* " if row["chosen"] else "  ") + row["name"]]
+        + [" ".join(filter(None, score[:2])) for score in row["scores"]]
+        + [row["verdict"], row["seconds"]]
+        for row in table["rows"]
+    ]
+    title = f"{found.metric} on test images in %, mean (95 % interval); * is the chosen arm"
+    _table(title, headings, rows)
+
+
+def _page(result: Record) -> str:
+    page = result.get("report")
+    if not page and result.get("run"):
+        place = Path(result["run"]) / "report.html"
+        page = place if place.exists() else ""
+    return str(page or "")
+
+
+def show_report(result: Record) -> None:
+    """Print where the page is."""
+    _say(result["report"])
+
+
+def show_predictions(rows: list[Record]) -> None:
+    """Print one line an image; a long list is printed whole."""
+    from fewlabels.report.words import percent
+
+    width = max((len(str(row["path"])) for row in rows), default=4)
+    _say(f"{'image':<{width}}  {'%':>5}  class")
+    for row in rows:
+        label = (
+            row["label"] if row.get("label") is not None else f"({row.get('issue', 'unreadable')})"
+        )
+        _say(f"{row['path']!s:<{width}}  {percent(row.get('probability')):>5}  {label}")
+
+
+def show_csv(rows: list[Record]) -> None:
+    """Print the predictions as CSV."""
+    sys.stdout.write(predictions_csv(rows))
+
+
+def predictions_csv(rows: list[Record]) -> str:
+    """Return predictions as CSV: path, label, probability, then a column for each class.
+
+    Examples
+    --------
+    >>> row = {"path": "a.jpg", "label": "cat", "probability": 0.9}
+    >>> print(predictions_csv([row | {"probabilities": {"cat": 0.9, "dog": 0.1}}]), end="")
+    path,label,probability,p(cat),p(dog)
+    a.jpg,cat,0.9,0.9,0.1
+    """
+    classes = list(dict.fromkeys(name for row in rows for name in row.get("probabilities") or {}))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *(f"p({name})" for name in classes)])
+    for row in rows:
+        shares = row.get("probabilities") or {}
+        writer.writerow(
+            [row["path"], row["label"], row["probability"], *(shares.get(name) for name in classes)]
+        )
+    return text.getvalue()
+
+
+def show_cache(result: Record) -> None:
+    """Print where the cache is and what it takes."""
+    freed = f"{result['freed'] / 1e6:,.1f} MB" if result["freed"] else ""
+    size = f"{result['bytes'] / 1e6:,.1f} MB of decoded images"
+    _facts([("place", result["path"]), ("size", size), ("freed", freed)])

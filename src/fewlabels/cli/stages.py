@@ -1,0 +1,179 @@
+"""The verbs of single stages: inspect, pretrain, finetune, evaluate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+import fewlabels
+from fewlabels.cli import options as flag
+from fewlabels.cli import output
+from fewlabels.cli.job import Job, given
+
+
+def inspect(  # noqa: PLR0913 - one parameter a flag
+    data: flag.Data,
+    image_size: flag.ImageSize = None,
+    image_column: flag.ImageColumn = None,
+    label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
+    group_by: flag.GroupBy = None,
+    leaks: flag.LeaksFlag = flag.Leaks.drop,
+    verify: flag.Verify = False,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Say what is in a folder of images.
+
+    Classes and counts, unlabelled and unreadable files, duplicates, pictures that lie in two
+    splits, imbalance and sizes. Nothing is trained and no file of yours is changed.
+    """
+
+    def call() -> Any:
+        return fewlabels.inspect(
+            fewlabels.DataOptions(
+                data, image_size, image_column, label_column, target, group_by, leaks.value, verify
+            )
+        )
+
+    return Job(call, output.show_inspect, as_json)
+
+
+def pretrain(  # noqa: PLR0913 - one parameter a flag
+    data: flag.Data,
+    method: flag.Method = "simclr",
+    backbone: flag.Backbone = "auto",
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="As 90s, 5m, 1h, 2000steps or 20epochs.")
+    ] = "5m",
+    policy: flag.Policy = "auto",
+    labels: flag.Labels = None,
+    seed: flag.Seed = 0,
+    image_size: flag.ImageSize = None,
+    image_column: flag.ImageColumn = None,
+    label_column: flag.LabelColumn = None,
+    group_by: flag.GroupBy = None,
+    leaks: flag.LeaksFlag = flag.Leaks.drop,
+    verify: flag.Verify = False,
+    device: flag.DeviceFlag = flag.Device.auto,
+    out: flag.Out = None,
+    resume: flag.ResumeFlag = flag.Resume.auto,
+    dry_run: flag.DryRun = False,
+    config: flag.Config = None,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Train an encoder on all images, labelled or not.
+
+    Labels are never learned from; those that are visible serve a probe that watches the training
+    (leave-one-out nearest neighbours). Test images are left out. The run folder then serves
+    'fewlabels finetune --from'. A run that was interrupted goes on exactly where it stopped.
+    """
+
+    def call() -> Any:
+        return fewlabels.pretrain(
+            fewlabels.DataOptions(
+                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+            ),
+            method=method,
+            backbone=backbone,
+            budget=budget,
+            policy=policy,
+            labels=labels,
+            seed=seed,
+            device=device.value,
+            out=out,
+            dry_run=dry_run,
+            **given(resume=flag.asked(resume)),
+        )
+
+    return Job(call, output.show_training, as_json)
+
+
+def finetune(  # noqa: PLR0913 - one parameter a flag
+    data: flag.Data,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="START",
+            show_default=False,
+            help="A run folder of pretrain, or 'scratch'.",
+        ),
+    ],
+    transfer: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="parameters: train all weights; features: freeze them and fit a small model "
+            "(to name it: logistic, knn or spreading).",
+        ),
+    ] = "parameters",
+    labels: flag.Labels = None,
+    seed: flag.Seed = 0,
+    backbone: flag.Backbone = "auto",
+    budget: Annotated[str, typer.Option(metavar="TIME", help="As 90s, 2m or 500steps.")] = "2m",
+    policy: flag.Policy = "auto",
+    image_size: flag.ImageSize = None,
+    image_column: flag.ImageColumn = None,
+    label_column: flag.LabelColumn = None,
+    group_by: flag.GroupBy = None,
+    leaks: flag.LeaksFlag = flag.Leaks.drop,
+    verify: flag.Verify = False,
+    device: flag.DeviceFlag = flag.Device.auto,
+    out: flag.Out = None,
+    resume: flag.ResumeFlag = flag.Resume.auto,
+    dry_run: flag.DryRun = False,
+    config: flag.Config = None,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Turn an encoder and the labels into a classifier.
+
+    With --labels N only N labels per class are read, the validation images' included; all others
+    stay hidden. The run folder then serves 'fewlabels evaluate' and 'fewlabels predict'.
+    """
+
+    def call() -> Any:
+        return fewlabels.finetune(
+            fewlabels.DataOptions(
+                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+            ),
+            start=start,
+            transfer=transfer,
+            labels=labels,
+            seed=seed,
+            backbone=backbone,
+            budget=budget,
+            policy=policy,
+            device=device.value,
+            out=out,
+            dry_run=dry_run,
+            **given(resume=flag.asked(resume)),
+        )
+
+    return Job(call, output.show_training, as_json)
+
+
+def evaluate(
+    run: flag.Run,
+    split: Annotated[flag.Split, typer.Option(help="Which held-out images.")] = flag.Split.test,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
+    ] = None,
+    device: flag.DeviceFlag = flag.Device.auto,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Score a classifier on held-out images.
+
+    Each number has its 95 % interval. Every look at a test set is counted, in whatever folder: the
+    more looks, the less a good number means. While you are still choosing, use --split val.
+    """
+
+    def call() -> Any:
+        return fewlabels.evaluate(run, split=split.value, device=device.value, **given(data=data))
+
+    return Job(call, output.show_scores, as_json)

@@ -1,0 +1,176 @@
+"""The verbs that compare: run, compare, demo, and the page they leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import fewlabels
+from fewlabels.cli import options as flag
+from fewlabels.cli import output
+from fewlabels.cli.job import Job, given, names_list, shots_list, typed
+
+
+def run(  # noqa: PLR0913 - one parameter a flag
+    data: flag.Data,
+    labels: flag.Labels = None,
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Of the whole command, files to report: 90s, 10m.")
+    ] = "10m",
+    arms: flag.Arms = None,
+    baseline: flag.Baseline = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Draws of labels. Default: chosen by the plan."),
+    ] = None,
+    seed: flag.Seed = 0,
+    policy: flag.Policy = "auto",
+    backbone: flag.Backbone = "auto",
+    image_size: flag.ImageSize = None,
+    image_column: flag.ImageColumn = None,
+    label_column: flag.LabelColumn = None,
+    group_by: flag.GroupBy = None,
+    leaks: flag.LeaksFlag = flag.Leaks.drop,
+    verify: flag.Verify = False,
+    device: flag.DeviceFlag = flag.Device.auto,
+    out: flag.Out = None,
+    resume: flag.ResumeFlag = flag.Resume.auto,
+    dry_run: flag.DryRun = False,
+    config: flag.Config = None,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Do the main job: from images to verdict, classifier and report.
+
+    Looks at the data, pre-trains on all training images, transfers to the few labels, compares
+    with training from scratch and with plain baselines on held-out images, and writes one HTML
+    page. The classifier is chosen within the label budget, never on test images.
+    """
+
+    def call() -> Any:
+        return fewlabels.run(
+            fewlabels.DataOptions(
+                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+            ),
+            labels=labels,
+            budget=budget,
+            seed=seed,
+            policy=policy,
+            backbone=backbone,
+            device=device.value,
+            out=out,
+            dry_run=dry_run,
+            command=typed(),
+            **given(
+                arms=names_list(arms), baseline=baseline, seeds=seeds, resume=flag.asked(resume)
+            ),
+        )
+
+    return Job(call, output.show_comparison, as_json)
+
+
+def compare(  # noqa: PLR0913 - one parameter a flag
+    data: flag.Data,
+    arms: flag.Arms = None,
+    baseline: flag.Baseline = None,
+    labels: flag.LabelsList = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of labels.")] = 5,
+    seed: flag.Seed = 0,
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="Of one cell: pre-training, which is shared, and transfer."
+        ),
+    ] = "60s",
+    metric: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="accuracy, balanced_accuracy, recall_macro, f1_macro."),
+    ] = "accuracy",
+    policy: flag.Policy = "auto",
+    backbone: flag.Backbone = "auto",
+    image_size: flag.ImageSize = None,
+    image_column: flag.ImageColumn = None,
+    label_column: flag.LabelColumn = None,
+    group_by: flag.GroupBy = None,
+    leaks: flag.LeaksFlag = flag.Leaks.drop,
+    verify: flag.Verify = False,
+    device: flag.DeviceFlag = flag.Device.auto,
+    out: flag.Out = None,
+    resume: flag.ResumeFlag = flag.Resume.auto,
+    dry_run: flag.DryRun = False,
+    config: flag.Config = None,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Let arms compete and say which differences are real.
+
+    Arms see the same split and the same labels, draw by draw, and have the same seconds. The
+    primary verdict is declared before the run; the others are corrected for their number. A
+    comparison that was interrupted goes on with the cells that are missing.
+    """
+
+    def call() -> Any:
+        return fewlabels.compare(
+            fewlabels.DataOptions(
+                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+            ),
+            labels=shots_list(labels),
+            seeds=seeds,
+            seed=seed,
+            budget=budget,
+            metric=metric,
+            policy=policy,
+            backbone=backbone,
+            device=device.value,
+            out=out,
+            dry_run=dry_run,
+            command=typed(),
+            **given(arms=names_list(arms), baseline=baseline, resume=flag.asked(resume)),
+        )
+
+    return Job(call, output.show_comparison, as_json)
+
+
+def demo(
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...", help="Labels per class that stay visible. Default: 1,4,25."
+        ),
+    ] = None,
+    seed: flag.Seed = 0,
+    out: flag.Out = None,
+    dry_run: flag.DryRun = False,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Do the main job on the built-in handwritten digits.
+
+    1,797 real images of 8x8 pixels; needs no files and no network.
+    """
+
+    def call() -> Any:
+        settings = given(labels=shots_list(labels), dry_run=dry_run or None)
+        return fewlabels.demo(out=out, seed=seed, **settings)
+
+    return Job(call, output.show_comparison, as_json)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", show_default=False, help="A run or a comparison.")
+    ],
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Write the HTML page of a run or a comparison.
+
+    One file, report.html in the folder, made from what lies there; nothing is trained.
+    """
+
+    def call() -> Any:
+        return {"schema": 1, "report": str(fewlabels.report(folder))}
+
+    return Job(call, output.show_report, as_json)

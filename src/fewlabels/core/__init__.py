@@ -1,0 +1,1 @@
+"""Types, errors and seeding: the floor everything else stands on."""

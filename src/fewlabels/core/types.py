@@ -1,0 +1,101 @@
+"""What the floors hand to each other: batches, steps, methods and picture formats."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images as they lie in the store, on the training device.
+
+    Attributes
+    ----------
+    images : Tensor
+        ``(B, C, H, W)`` uint8, channels-last in memory. Pictures smaller than
+        the canvas sit in its top left corner.
+    sizes : Tensor or None
+        ``(B, 2)`` int64 height and width of each picture inside the canvas;
+        None where every picture fills it.
+    indices : Tensor
+        ``(B,)`` int64 rows of the data set.
+    epochs : Tensor
+        ``(B,)`` int64: how often each image has been drawn before.
+    """
+
+    images: Tensor
+    sizes: Tensor | None
+    indices: Tensor
+    epochs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The format in which a network takes its images.
+
+    Attributes
+    ----------
+    size : int
+        Height and width in pixels.
+    channels : int
+        1 for grey, 3 for colour.
+    mean, std : tuple of float
+        Per channel, on the 0-1 scale.
+    """
+
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Step(Protocol):
+    """What the loop lends to a method for one update."""
+
+    index: int
+    progress: float
+    seed: int
+    generator: torch.Generator
+
+    def backward(self, loss: Tensor, name: str) -> None:
+        """Backpropagate `loss` for the optimizer `name`; refuse a loss that is not finite."""
+        ...
+
+    def apply(self, name: str) -> None:
+        """Clip the gradients, step the optimizer `name`, and zero its gradients."""
+        ...
+
+    def gather(self, x: Tensor) -> Tensor:
+        """Concatenate `x` over processes, with gradients."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Open the mixed-precision context of this run."""
+        ...
+
+
+class Method(Protocol):
+    """The only contract a training method implements."""
+
+    encoder: nn.Module
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimizers by name; the loop schedules and saves them."""
+        ...
+
+    def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        """Learn from one batch and return detached metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that training changes, as a flat dict of tensors."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take back what `state_dict` returned."""
+        ...

@@ -1,0 +1,211 @@
+"""What lies in a folder: names, sizes and times, in an order no file system can change."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+
+from fewlabels.core.errors import DataError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+TABLES = frozenset({".csv", ".tsv", ".parquet"})
+
+
+class Strings(Sequence[str]):
+    """An immutable list of strings in one block: their bytes, and 8 bytes a string.
+
+    File names that are not UTF-8 keep their bytes (``surrogateescape``), so that
+    the file can be opened; `printable` escapes them.
+
+    Examples
+    --------
+    >>> names = Strings.of(["cat/1.jpg", "cat/2.jpg"])
+    >>> len(names), names[1], list(names[:1])
+    (2, 'cat/2.jpg', ['cat/1.jpg'])
+    """
+
+    def __init__(self, array: pa.Array) -> None:
+        self._array = array
+
+    @classmethod
+    def of(cls, values: Iterable[str]) -> Strings:
+        """Pack strings."""
+        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+        return cls(pa.array(encoded, pa.large_binary()))
+
+    def printable(self) -> pa.Array:
+        """Return the strings as Arrow text, with bytes that are not UTF-8 escaped."""
+        try:
+            return self._array.cast(pa.large_string())
+        except pa.ArrowInvalid:
+            return pa.array([escape(value) for value in self], pa.large_string())
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Strings: ...
+    def __getitem__(self, index: int | slice) -> str | Strings:
+        if isinstance(index, slice):
+            return Strings(self._array[index])
+        return _decode(self._array[int(index)].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), 4096):
+            yield from map(_decode, self._array.slice(start, 4096).to_pylist())
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def escape(text: str) -> str:
+    """Return `text` with bytes that are not UTF-8 shown in hexadecimal."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The images that lie directly in one folder.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        The folder, relative to the root.
+    paths : pyarrow.Array
+        Paths relative to the root, as bytes, sorted.
+    sizes, times : ndarray
+        int64 bytes and modification times in nanoseconds.
+    """
+
+    parts: tuple[str, ...]
+    paths: pa.Array
+    sizes: np.ndarray
+    times: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A folder and all below it."""
+
+    root: Path
+    folders: tuple[Folder, ...]
+    tables: tuple[str, ...]
+    others: dict[str, int]
+    links: int
+
+    @property
+    def paths(self) -> Strings:
+        """All image paths, in listing order."""
+        return Strings(pa.concat_arrays([folder.paths for folder in self.folders]))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """``(N,)`` int64 file sizes in bytes."""
+        return np.concatenate([folder.sizes for folder in self.folders])
+
+    @property
+    def times(self) -> np.ndarray:
+        """``(N,)`` int64 modification times in nanoseconds."""
+        return np.concatenate([folder.times for folder in self.folders])
+
+    def warnings(self) -> list[str]:
+        """Say what was left alone."""
+        said = []
+        if self.others:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.others.items())[:6])
+            said.append(f"{sum(self.others.values())} files are no images: {kinds}")
+        if self.links:
+            said.append(f"{self.links} symbolic links were not followed")
+        return said
+
+
+def walk(root: Path) -> Listing:
+    """List every image below `root`.
+
+    Symbolic links are not followed; hidden files and folders are skipped. Each
+    folder's images come before those of its sub-folders, both sorted by name.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be read.
+    """
+    folders: list[Folder] = []
+    others: Counter[str] = Counter()
+    tables: list[str] = []
+    links = 0
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        parts = waiting.pop()
+        scan = _scan(root, parts)
+        folders.append(_pack(parts, scan.images))
+        waiting.extend((*parts, name) for name in sorted(scan.folders, reverse=True))
+        links += scan.links
+        if not parts:
+            tables = sorted(name for name in scan.others if suffix(name) in TABLES)
+        others.update(escape(suffix(name)) or "without a suffix" for name in scan.others)
+    for name in tables:
+        others[suffix(name)] -= 1
+    return Listing(root, tuple(folders), tuple(tables), dict(+others), links)
+
+
+def suffix(name: str) -> str:
+    """Return the lower-case ending of a file name, with its dot."""
+    head, dot, tail = name.rpartition(".")
+    return (dot + tail).lower() if head else ""
+
+
+@dataclass(slots=True)
+class _Scan:
+    images: list[tuple[str, int, int]]
+    folders: list[str]
+    others: list[str]
+    links: int = 0
+
+
+def _scan(root: Path, parts: tuple[str, ...]) -> _Scan:
+    """Sort the entries of one folder by kind."""
+    found = _Scan([], [], [])
+    path = root.joinpath(*parts)
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.name != "__MACOSX":
+                    _sort(entry, found)
+    except OSError as error:
+        message = f"cannot list the folder {escape(str(path))}: {error.strerror}"
+        raise DataError("data.folder", message, "check its permissions") from error
+    return found
+
+
+def _sort(entry: os.DirEntry[str], found: _Scan) -> None:
+    # A pipe or device named like an image would block whoever reads it: files only.
+    if suffix(entry.name) in SUFFIXES and entry.is_file(follow_symlinks=False):
+        stat = entry.stat(follow_symlinks=False)
+        found.images.append((entry.name, stat.st_size, stat.st_mtime_ns))
+    elif entry.is_symlink():
+        found.links += 1
+    elif entry.is_dir(follow_symlinks=False):
+        found.folders.append(entry.name)
+    else:
+        found.others.append(entry.name)
+
+
+def _pack(parts: tuple[str, ...], images: list[tuple[str, int, int]]) -> Folder:
+    images.sort()
+    head = "".join(f"{part}/" for part in parts)
+    paths = [(head + name).encode("utf-8", "surrogateescape") for name, _, _ in images]
+    numbers = np.array([image[1:] for image in images], np.int64).reshape(-1, 2)
+    return Folder(
+        parts, pa.array(paths, pa.large_binary()), numbers[:, 0].copy(), numbers[:, 1].copy()
+    )

@@ -1,0 +1,1 @@
+"""Numbers from arrays: metrics, calibration, intervals, verdicts and label savings."""

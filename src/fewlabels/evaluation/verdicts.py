@@ -1,0 +1,287 @@
+"""Does one arm beat another: paired differences, intervals, verdicts.
+
+What a cell is, how cells are paired and how their mean varies: `cells`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from fewlabels.evaluation.cells import (
+    Cell,
+    Design,
+    design_of,
+    model_mean,
+    pair_scores,
+    paired,
+    select,
+    shots_of,
+)
+from fewlabels.evaluation.intervals import ALPHA, Estimate
+from fewlabels.evaluation.metrics import BOUNDED, LOWER_IS_BETTER
+
+Floats = npt.NDArray[np.floating]
+Images = Mapping[tuple[str, int], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A paired comparison of two arms.
+
+    Attributes
+    ----------
+    difference : float
+        Positive where the arm is better, also for metrics where less is better.
+    low, high : float
+        Interval at 95 %.
+    p : float
+        Two-sided.
+    verdict : {"helps", "hurts", "undecided"}
+    detectable : float
+        The smallest true difference this design finds with 80 % power.
+    se, df : float
+    n : int
+        Pairs (one split) or splits (repeated splits).
+    note : str
+        What the interval does not cover.
+
+    Notes
+    -----
+    nan stands for what the cells cannot tell; `row` turns it into None.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: Literal["helps", "hurts", "undecided"]
+    detectable: float
+    se: float
+    df: float
+    n: int
+    note: str
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields as JSON takes them: None for what is not a number."""
+        return nulls(asdict(self))
+
+
+def nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with None for what is not a finite number."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+def _judge(found: Estimate, sign: int, alpha: float) -> Verdict:
+    """Return the verdict on an estimated difference."""
+    value = sign * found.value if found.value else 0.0
+    low, high = sorted((sign * found.low, sign * found.high))
+    p, note = math.nan, found.note
+    if found.se > 0:
+        p = float(2 * stats.t.sf(abs(found.value) / found.se, found.df))
+    elif found.se == 0 and value == 0:
+        p = 1.0
+    elif found.se == 0:
+        low = high = math.nan
+        note = "; ".join(filter(None, [note, "the pairs do not vary: no interval"]))
+    return Verdict(
+        difference=value,
+        low=low,
+        high=high,
+        p=p,
+        verdict=_word(value, p, alpha),
+        detectable=found.detectable if found.se > 0 else math.nan,
+        se=found.se,
+        df=found.df,
+        n=found.n,
+        note=note,
+    )
+
+
+def _word(difference: float, p: float, alpha: float) -> Literal["helps", "hurts", "undecided"]:
+    if not p <= alpha:
+        return "undecided"
+    return "helps" if difference > 0 else "hurts"
+
+
+def compare_arms(
+    cells_a: Sequence[Cell],
+    cells_b: Sequence[Cell],
+    *,
+    design: Design,
+    metric: str = "accuracy",
+    image_differences: Floats | None = None,
+    alpha: float = ALPHA,
+) -> Verdict:
+    """Return the paired verdict of arm a against arm b at one number of shots.
+
+    Parameters
+    ----------
+    cells_a, cells_b : sequence of dict
+        Cells of the two arms without failures, as `select` returns them.
+    design : Design
+        From `design_of` on all cells.
+    metric : str
+        Key of the score in a cell.
+    image_differences : ndarray, optional
+        ``(n_test,)`` differences a - b of `metrics.image_scores`, averaged over
+        the cells. Used where all cells share one test set; without it the
+        interval speaks of these test images only.
+    alpha : float
+        Two-sided error rate.
+
+    Returns
+    -------
+    Verdict
+        Undecided, with nan for the interval, where fewer than two pairs exist.
+    """
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    pairs = paired(pair_scores(cells_a, metric), pair_scores(cells_b, metric))
+    found = model_mean(pairs, design, images=image_differences, alpha=alpha)
+    if found is None:
+        nan = math.nan
+        return Verdict(nan, nan, nan, nan, "undecided", nan, nan, nan, 0, "no paired cells")
+    return _judge(found, sign, alpha)
+
+
+def mean_interval(
+    cells: Sequence[Cell],
+    *,
+    design: Design,
+    metric: str = "accuracy",
+    image_scores: Floats | None = None,
+    alpha: float = ALPHA,
+) -> Estimate | None:
+    """Return the mean score of one arm at one number of shots, as verdicts model it.
+
+    The interval is cut at 0 and 1 for metrics that cannot leave that range.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        As `select` returns them.
+    image_scores : ndarray, optional
+        ``(n_test,)`` of `metrics.image_scores` averaged over the cells.
+
+    Returns
+    -------
+    Estimate or None
+        None without a cell.
+    """
+    found = model_mean(pair_scores(cells, metric), design, images=image_scores, alpha=alpha)
+    if found is None or metric not in BOUNDED or math.isnan(found.se):
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p-values, in the order given.
+
+    A nan (nothing could be tested) stays nan and still counts in the family.
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    count = len(p_values)
+    order = sorted(range(count), key=lambda i: math.inf if math.isnan(p_values[i]) else p_values[i])
+    out, highest = [math.nan] * count, 0.0
+    for rank, i in enumerate(order):
+        if not math.isnan(p_values[i]):
+            highest = max(highest, min(1.0, (count - rank) * p_values[i]))
+            out[i] = highest
+    return out
+
+
+def _image_pair(images: Images | None, a: str, b: str, shots: int) -> Floats | None:
+    """Return the per-image difference of two arms, where both are known."""
+    left, right = (images or {}).get((a, shots)), (images or {}).get((b, shots))
+    if left is None or right is None:
+        return None
+    if left.shape != right.shape:
+        raise ValueError(f"image scores of {a} {left.shape} and {b} {right.shape} must pair")
+    return left - right
+
+
+def verdict_table(
+    cells: Sequence[Cell],
+    declared: Mapping[str, Any],
+    arms: Sequence[str],
+    baseline: str,
+    *,
+    design: Design | None = None,
+    images: Images | None = None,
+    alpha: float = ALPHA,
+) -> list[dict[str, Any]]:
+    """Return the verdict of every arm against the baseline at every number of shots.
+
+    The comparison declared before the run stands on its own; all others form
+    one family and are judged by Holm's adjusted p-value, so their error rate
+    together is `alpha`. Their intervals are not adjusted: one that excludes
+    zero can go with "undecided".
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        All cells of the comparison.
+    declared : dict
+        ``arm``, ``baseline``, ``shots`` and ``metric``; empty if nothing was
+        declared.
+    arms : sequence of str
+    baseline : str
+    design : Design, optional
+        By default read off the cells.
+    images : mapping, optional
+        ``(n_test,)`` image scores by ``(arm, shots)``, averaged over the cells.
+
+    Returns
+    -------
+    list of dict
+        ``arm``, ``baseline``, ``shots``, ``metric``, ``primary``, the fields of
+        `Verdict`, and ``p_holm`` (the plain p for the primary row, which comes
+        first).
+    """
+    metric = str(declared.get("metric", "accuracy"))
+    design = design or design_of(cells)
+    first = tuple(declared.get(k) for k in ("arm", "baseline", "shots"))
+    pairs = [(arm, baseline, s) for arm in arms if arm != baseline for s in shots_of(cells, arm)]
+    ordered = ([first] if declared else []) + [pair for pair in pairs if pair != first]
+    found = [_verdict_row(cells, p, metric, design, images, alpha) for p in ordered]
+    rows = [{**row, "primary": row_of == first} for row, row_of in zip(found, ordered, strict=True)]
+    others = [row for row in rows if not row["primary"]]
+    adjusted = holm([math.nan if row["p"] is None else row["p"] for row in others])
+    for row, p in zip(others, adjusted, strict=True):
+        row["p_holm"] = None if math.isnan(p) else p
+        row["verdict"] = _word(row["difference"] or 0.0, p, alpha)
+    for row in rows[: len(rows) - len(others)]:
+        row["p_holm"] = row["p"]
+    return rows
+
+
+def _verdict_row(
+    cells: Sequence[Cell],
+    pair: tuple[Any, ...],
+    metric: str,
+    design: Design,
+    images: Images | None,
+    alpha: float,
+) -> dict[str, Any]:
+    """Return one unadjusted row of the table."""
+    arm, baseline, shots = pair
+    verdict = compare_arms(
+        select(cells, arm, shots, metric),
+        select(cells, baseline, shots, metric),
+        design=design,
+        metric=metric,
+        image_differences=_image_pair(images, arm, baseline, shots),
+        alpha=alpha,
+    )
+    row = {"arm": arm, "baseline": baseline, "shots": shots, "metric": metric}
+    return {**row, **verdict.row()}

@@ -1,0 +1,1 @@
+"""What a classifier sees and where it errs."""

@@ -1,0 +1,64 @@
+"""The worst mistakes: test images that a classifier is surest of and wrong about."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fewlabels.data.dataset import Dataset
+
+THUMBNAIL = 96
+
+
+def worst_mistakes(
+    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, *, count: int = 24
+) -> list[dict[str, Any]]:
+    """Return the most confident errors, the surest first.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray
+        ``(n,)`` labelled rows.
+    probabilities : ndarray
+        ``(n, K)``.
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    list of dict
+        ``path``, ``label``, ``predicted``, ``probability`` and ``thumbnail`` (a PNG data URI).
+    """
+    labels = dataset.labels[rows]
+    predicted = probabilities.argmax(1)
+    confidence = probabilities[np.arange(len(rows)), predicted]
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    return [
+        {
+            "path": str(dataset.source.paths[int(rows[place])]),
+            "label": dataset.classes[labels[place]],
+            "predicted": dataset.classes[predicted[place]],
+            "probability": float(confidence[place]),
+            "thumbnail": thumbnail(dataset, int(rows[place])),
+        }
+        for place in worst
+    ]
+
+
+def thumbnail(dataset: Dataset, row: int) -> str:
+    """Return an image of the store as a small PNG data URI."""
+    images, sizes = dataset.store.read(np.array([row]))
+    height, width = images.shape[1:3] if sizes is None else sizes[0].tolist()
+    pixels = images[0, :height, :width]
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    if max(picture.size) > THUMBNAIL:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

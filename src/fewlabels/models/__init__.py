@@ -1,0 +1,1 @@
+"""Backbones, decoders, heads and the files that hold their weights."""

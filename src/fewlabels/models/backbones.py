@@ -1,0 +1,159 @@
+"""Backbones by name: our small networks, and anything in timm at any size and channel count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fewlabels.core.errors import UsageError, unknown
+from fewlabels.models import small
+
+SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {
+    "tiny": small.tiny,
+    "conv-32-64-128": small.conv_32_64_128,
+    "conv-32-64-64": small.conv_32_64_64,
+}
+
+
+class Pixels(nn.Module):
+    """No network at all: the normalised pixels, averaged down to at most 32x32.
+
+    The plainest baseline there is, in the shape of a backbone.
+    """
+
+    def __init__(self, in_chans: int, image_size: int) -> None:
+        super().__init__()
+        self.side = min(image_size, 32)
+        self.num_channels = in_chans
+        self.num_features = in_chans * self.side**2
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Average images ``(B, C, H, W)`` down to ``(B, C, side, side)``."""
+        return x if x.shape[-1] == self.side else nn.functional.adaptive_avg_pool2d(x, self.side)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Flatten to ``(B, num_features)``."""
+        return x.flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
+        return self.forward_head(self.forward_features(x))
+
+
+class TimmBackbone(nn.Module):
+    """A timm model without its classifier, behind the three names the library uses."""
+
+    def __init__(self, name: str, in_chans: int, image_size: int, *, pretrained: bool) -> None:
+        super().__init__()
+        import timm
+
+        self.net = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, in_chans=in_chans, **_size(name, image_size)
+        )
+        if image_size <= 64 and not pretrained:
+            small_stem(self.net, in_chans)
+        self.num_features: int = getattr(self.net, "head_hidden_size", self.net.num_features)
+        with torch.no_grad():
+            training = self.net.training
+            shape = self.net.eval().forward_features(
+                torch.zeros(1, in_chans, image_size, image_size)
+            ).shape
+            self.net.train(training)
+        self.num_channels: int = shape[1] if len(shape) == 4 else shape[-1]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to timm's own unpooled features."""
+        features: Tensor = self.net.forward_features(x)
+        return features
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Pool to ``(B, num_features)``."""
+        pooled: Tensor = self.net.forward_head(x, pre_logits=True)
+        return pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _size(name: str, image_size: int) -> dict[str, int]:
+    """Return the size argument for the models that must know it when they are built."""
+    import timm
+
+    fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")
+    return {"img_size": image_size} if fixed else {}
+
+
+def small_stem(net: nn.Module, in_chans: int) -> None:
+    """Give a ResNet the stem for small images: 3x3, stride 1, no pooling (He et al. 2016)."""
+    conv = getattr(net, "conv1", None)
+    if isinstance(conv, nn.Conv2d) and isinstance(getattr(net, "maxpool", None), nn.MaxPool2d):
+        net.conv1 = nn.Conv2d(in_chans, conv.out_channels, 3, 1, 1, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+        net.maxpool = nn.Identity()
+
+
+def create_backbone(
+    name: str, *, in_chans: int, image_size: int, pretrained: bool = False
+) -> nn.Module:
+    """Build a backbone with freshly drawn or published weights.
+
+    Parameters
+    ----------
+    name : str
+        ``tiny``, ``conv-32-64-128``, ``conv-32-64-64``, ``pixels``, or a timm name.
+    in_chans, image_size : int
+        Channels and side of the images it will see.
+    pretrained : bool
+        Ask timm for the published weights (needs a network or a cache).
+
+    Returns
+    -------
+    nn.Module
+        With ``forward_features``, ``forward_head``, ``num_features`` and ``num_channels``.
+
+    Raises
+    ------
+    UsageError
+        For a name that neither we nor timm know.
+
+    Examples
+    --------
+    >>> create_backbone("tiny", in_chans=3, image_size=32).num_features
+    256
+    """
+    if name == "pixels":
+        return Pixels(in_chans, image_size)
+    if name in SMALL:
+        return SMALL[name](in_chans, image_size)
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("backbone", name, [*SMALL, "pixels", *timm.list_models()])
+    try:
+        return TimmBackbone(name, in_chans, image_size, pretrained=pretrained)
+    except RuntimeError as error:
+        raise UsageError(
+            "usage.backbone",
+            f"backbone {name!r} cannot take {image_size}x{image_size} images: {error}",
+            "a larger --image-size, or another --backbone",
+        ) from error
+
+
+def auto_backbone(image_size: int, device: torch.device) -> str:
+    """Choose a backbone for the machine: small on a CPU, ResNet-18 on an accelerator."""
+    return "tiny" if device.type == "cpu" or image_size < 16 else "resnet18"
+
+
+def pooled_features(backbone: nn.Module, x: Tensor, grid: int = 1) -> Tensor:
+    """Return features ``(B, F)`` of images, pooled over a `grid` x `grid` raster.
+
+    A raster keeps where things are; models whose features are no map are pooled their own way.
+    """
+    features: Tensor = backbone.forward_features(x)
+    if grid == 1 or features.ndim != 4 or features.shape[-1] < grid or isinstance(backbone, Pixels):
+        pooled: Tensor = backbone.forward_head(features)
+        return pooled
+    return small.pool_grid(features, grid)

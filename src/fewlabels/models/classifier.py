@@ -1,0 +1,193 @@
+"""A backbone with a head, and the folder that holds both: safetensors and JSON, nothing pickled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from fewlabels.core.errors import ModelError
+from fewlabels.core.types import Batch, Pictures
+from fewlabels.data.augment import plain
+from fewlabels.models.backbones import create_backbone, pooled_features
+from fewlabels.models.heads import LinearHead, NeighbourHead
+from fewlabels.results.files import read_json, to_json, write_atomic
+
+SCHEMA = 1
+
+
+class Classifier(nn.Module):
+    """A backbone, its pooling and a head: images in, logits out.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        From `create_backbone`.
+    head : LinearHead or NeighbourHead
+        Over features pooled on the `grid`.
+    grid : int
+        Side of the raster the last map is averaged over.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, grid: int = 1) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.grid = grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised images ``(B, C, S, S)`` to logits ``(B, num_classes)``."""
+        logits: Tensor = self.head(pooled_features(self.backbone, x, self.grid).float())
+        return logits
+
+    @torch.inference_mode()
+    def probabilities(self, batch: Batch, pictures: Pictures, *, bf16: bool = False) -> np.ndarray:
+        """Return class probabilities ``(B, num_classes)`` float32 of the evaluation views."""
+        self.eval()
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
+            logits = self(plain(batch, pictures))
+        result: np.ndarray = logits.float().softmax(1).cpu().numpy()
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What lies in a model folder: the parts, and the preprocessing that belongs to them."""
+
+    backbone: nn.Module
+    head: nn.Module | None
+    pictures: Pictures
+    short_side: int
+    classes: tuple[str, ...]
+    config: dict[str, Any]
+
+    @property
+    def classifier(self) -> Classifier:
+        """Return backbone and head together.
+
+        Raises
+        ------
+        ModelError
+            The folder holds an encoder without a head.
+        """
+        if self.head is None:
+            raise ModelError(
+                "model.no_head",
+                "this model is an encoder without a classifier",
+                "fewlabels finetune DATA --from RUN",
+            )
+        return Classifier(self.backbone, self.head, grid=int(self.config["grid"]))
+
+
+def save_model(
+    folder: Path,
+    backbone: nn.Module,
+    name: str,
+    pictures: Pictures,
+    *,
+    short_side: int,
+    head: nn.Module | None = None,
+    classes: tuple[str, ...] = (),
+    grid: int = 1,
+) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into `folder`.
+
+    Raises
+    ------
+    DiskError
+        The disk is full or not writable.
+    """
+    tensors = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
+    config: dict[str, Any] = {
+        "schema": SCHEMA,
+        "backbone": name,
+        "pictures": asdict(pictures),
+        "short_side": short_side,
+        "classes": list(classes),
+        "grid": grid,
+        "head": None,
+    }
+    if head is not None:
+        tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
+        config["head"] = _describe_head(head)
+    ready = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    write_atomic(folder / "model.safetensors", save_tensors(ready))
+    write_atomic(folder / "config.json", to_json(config) + "\n")
+
+
+def _describe_head(head: nn.Module) -> dict[str, Any]:
+    if isinstance(head, NeighbourHead):
+        entries, features = head.bank.shape
+        return {
+            "kind": "neighbours",
+            "entries": entries,
+            "features": features,
+            "num_classes": head.votes.shape[1],
+            "k": head.k,
+            "temperature": head.temperature,
+        }
+    assert isinstance(head, LinearHead)
+    return {
+        "kind": "linear",
+        "features": head.linear.in_features,
+        "num_classes": head.linear.out_features,
+    }
+
+
+def _build_head(about: dict[str, Any]) -> nn.Module:
+    if about["kind"] == "linear":
+        return LinearHead(about["features"], about["num_classes"])
+    if about["kind"] != "neighbours":
+        raise ValueError(f"unknown head {about['kind']!r}")
+    return NeighbourHead(
+        about["entries"],
+        about["features"],
+        about["num_classes"],
+        k=about["k"],
+        temperature=about["temperature"],
+    )
+
+
+def load_model(folder: Path) -> Saved:
+    """Read a model folder; shapes are checked against its configuration.
+
+    Raises
+    ------
+    ModelError
+        A file is missing or damaged, or weights and configuration do not fit.
+    """
+    config = read_json(folder / "config.json")
+    try:
+        pictures = Pictures(
+            size=int(config["pictures"]["size"]),
+            channels=int(config["pictures"]["channels"]),
+            mean=tuple(float(v) for v in config["pictures"]["mean"]),
+            std=tuple(float(v) for v in config["pictures"]["std"]),
+        )
+        backbone = create_backbone(
+            config["backbone"], in_chans=pictures.channels, image_size=pictures.size
+        )
+        head = _build_head(config["head"]) if config["head"] else None
+        tensors = load_tensors((folder / "model.safetensors").read_bytes())
+        _fill(backbone, "backbone.", tensors)
+        if head is not None:
+            _fill(head, "head.", tensors)
+        short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "model.damaged", f"cannot load the model in {folder}: {error}"
+        ) from error
+    backbone = backbone.to(memory_format=torch.channels_last).eval()
+    return Saved(backbone, head, pictures, short_side, classes, config)
+
+
+def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
+    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    module.load_state_dict(part, strict=True)

@@ -1,0 +1,48 @@
+"""Decoders: from a code back to the image."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+
+class ConvDecoder(nn.Module):
+    """From a dense code to an image: a linear map to 4x4, then up-sampling and 3x3 convolutions.
+
+    Parameters
+    ----------
+    code : int
+        Length of the code.
+    image_size : int
+        Side of the image to paint.
+    out_chans : int
+        Its channels.
+    width : int
+        Channels of the first map; halved at every doubling, at least 16.
+    """
+
+    def __init__(self, code: int, image_size: int, out_chans: int, *, width: int = 128) -> None:
+        super().__init__()
+        self.size = image_size
+        doublings = max(0, math.ceil(math.log2(image_size / 4)))
+        self.start = math.ceil(image_size / 2**doublings)
+        self.width = width
+        self.expand = nn.Linear(code, width * self.start**2)
+        layers: list[nn.Module] = []
+        for _ in range(doublings):
+            narrow = max(width // 2, 16)
+            layers += [
+                nn.ReLU(inplace=True),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(width, narrow, 3, padding=1),
+            ]
+            width = narrow
+        self.body = nn.Sequential(*layers, nn.ReLU(inplace=True))
+        self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Map codes ``(B, code)`` to images ``(B, C, size, size)`` in ``(0, 1)``."""
+        x = self.expand(code).reshape(-1, self.width, self.start, self.start)
+        picture: Tensor = self.paint(self.body(x))[:, :, : self.size, : self.size]
+        return picture.sigmoid()

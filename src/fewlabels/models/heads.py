@@ -1,0 +1,81 @@
+"""Heads: what turns features into projections, logits or probabilities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Projector(nn.Sequential):
+    """The two-layer perceptron of SimCLR: linear, batch norm, ReLU, linear."""
+
+    def __init__(self, features: int, hidden: int, out: int) -> None:
+        super().__init__(
+            nn.Linear(features, hidden, bias=False),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, out, bias=False),
+        )
+
+
+class LinearHead(nn.Module):
+    """Standardise features, then a linear map to logits.
+
+    Parameters
+    ----------
+    features : int
+        Length of a feature vector.
+    num_classes : int
+        Number of logits.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.linear = nn.Linear(features, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to logits ``(B, num_classes)``."""
+        logits: Tensor = self.linear((x - self.mean) * self.scale)
+        return logits
+
+
+class NeighbourHead(nn.Module):
+    """Vote of the nearest bank entries by cosine similarity, as log-probabilities.
+
+    Parameters
+    ----------
+    entries, features, num_classes : int
+        Shape of the bank: features ``(entries, features)``, votes ``(entries, num_classes)``.
+    k : int
+        Neighbours that vote.
+    temperature : float
+        Votes weigh ``exp(similarity / temperature)`` (Wu et al. 2018).
+    """
+
+    mean: Tensor
+    bank: Tensor
+    votes: Tensor
+
+    def __init__(
+        self, entries: int, features: int, num_classes: int, *, k: int, temperature: float
+    ) -> None:
+        super().__init__()
+        self.k = min(k, entries)
+        self.temperature = temperature
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("bank", torch.zeros(entries, features))
+        self.register_buffer("votes", torch.zeros(entries, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
+        similarity = F.normalize(x - self.mean, dim=1) @ self.bank.T  # (B, entries)
+        near, which = similarity.topk(self.k, dim=1)
+        weights = torch.softmax(near / self.temperature, dim=1)  # (B, k)
+        votes = (weights[:, :, None] * self.votes[which]).sum(1)
+        return (votes + 1e-6).log()

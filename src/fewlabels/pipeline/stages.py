@@ -1,0 +1,258 @@
+"""The stages of the journey: pre-train, extract, fit, fine-tune, score.
+
+Each is a plain function of a `Task`; none writes anything but its own checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fewlabels.core.errors import DataError
+from fewlabels.core.seeding import generator, stream
+from fewlabels.core.types import Method
+from fewlabels.data.loader import Batches, load
+from fewlabels.methods import BATCH_SIZES, create_method
+from fewlabels.models.backbones import create_backbone
+from fewlabels.models.classifier import Classifier
+from fewlabels.models.heads import LinearHead
+from fewlabels.pipeline.task import Task
+from fewlabels.training.durations import Duration
+from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
+from fewlabels.transfer import probes
+from fewlabels.transfer.features import Space, build_space, extract
+from fewlabels.transfer.parameters import (
+    FREEZE_NORM_BELOW,
+    PRETRAINED,
+    SCRATCH,
+    FineTune,
+    fresh_classifier,
+)
+
+FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
+GRID = 2  # a 2x2 raster of the last map: more than the average alone, and still short
+HEADS = ("features", "logistic", "knn", "spreading")
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainPlan:
+    """What defines a pre-training."""
+
+    method: str
+    backbone: str
+    steps: int
+    seed: int
+
+
+def new_backbone(task: Task, name: str, seed: int) -> nn.Module:
+    """Build a backbone whose fresh weights depend on the seed alone."""
+    fresh_seed(seed, "weights", name)
+    backbone = create_backbone(
+        name, in_chans=task.pictures.channels, image_size=task.pictures.size
+    )
+    return backbone.to(task.device, memory_format=torch.channels_last)
+
+
+def new_method(task: Task, method: str, backbone: str, seed: int) -> Method:
+    """Build a method around a new backbone."""
+    encoder = new_backbone(task, backbone, seed)
+    built = create_method(method, encoder, task.pictures, task.policies)
+    if isinstance(built, nn.Module):
+        built.to(task.device)
+    return built
+
+
+def pretrain_batches(task: Task, method: str, seed: int) -> Batches:
+    """Return the batches of a pre-training: all training images, labels unseen.
+
+    Raises
+    ------
+    DataError
+        With fewer than two training images.
+    """
+    rows = task.dataset.rows("train")
+    if len(rows) < 2:
+        raise DataError("data.few", f"{len(rows)} training images cannot train a network")
+    size = min(BATCH_SIZES[method], len(rows))
+    return Batches(
+        task.dataset.store, rows, size, seed=stream(seed, "batches"), device=task.device
+    )
+
+
+def pretrain_steps(task: Task, method: str, backbone: str, budget: Duration) -> tuple[int, float]:
+    """Turn a budget into steps, by a short calibration where it is in seconds.
+
+    Returns
+    -------
+    tuple of (int, float)
+        Steps, and the measured seconds a step (nan where none were measured).
+    """
+    batches = pretrain_batches(task, method, 0)
+    images = len(batches.rows)
+    if budget.unit != "seconds":
+        return budget.steps(images=images, batch_size=batches.size), float("nan")
+    plan = Plan(steps=1_000, seed=0, bf16=task.bf16)
+    pace = calibrate(
+        lambda: new_method(task, method, backbone, 0), batches, plan, task.device
+    )
+    steps = budget.steps(images=images, batch_size=batches.size, seconds_per_step=pace)
+    return steps, pace
+
+
+def pretrain_encoder(
+    task: Task, plan: PretrainPlan, *, folder: Path | None = None, watch: Watch | None = None
+) -> tuple[Method, Trained]:
+    """Pre-train, going on from a checkpoint in `folder` where there is one.
+
+    Returns
+    -------
+    tuple of (Method, Trained)
+        The method with its encoder, and what it cost.
+    """
+    method = new_method(task, plan.method, plan.backbone, plan.seed)
+    batches = pretrain_batches(task, plan.method, plan.seed)
+    trained = train(
+        method,
+        batches,
+        Plan(plan.steps, stream(plan.seed, "pretrain"), task.bf16),
+        device=task.device,
+        folder=folder,
+        watch=watch,
+    )
+    return method, trained
+
+
+def feature_rows(task: Task) -> np.ndarray:
+    """Return up to `FEATURE_IMAGES` training rows, in an order keyed by nothing but their number."""
+    rows = task.dataset.rows("train")
+    order = torch.randperm(len(rows), generator=generator(0, "features")).numpy()
+    return rows[order]
+
+
+def feature_space(task: Task, backbone: nn.Module, labelled: np.ndarray) -> Space:
+    """Extract training features: all `labelled` rows, and others up to the limit."""
+    rows = feature_rows(task)
+    others = rows[~np.isin(rows, labelled)]
+    chosen = np.concatenate([labelled, others[: max(0, FEATURE_IMAGES - len(labelled))]])
+    return build_space(chosen, features(task, backbone, chosen))
+
+
+def features(task: Task, backbone: nn.Module, rows: np.ndarray) -> torch.Tensor:
+    """Return the features ``(n, F)`` of rows of the data set."""
+    return extract(
+        backbone,
+        task.dataset.store,
+        rows,
+        task.pictures,
+        device=task.device,
+        grid=GRID,
+        bf16=task.bf16,
+    )
+
+
+def fit_head(space: Space, rows: np.ndarray, labels: np.ndarray, classes: int, kind: str) -> nn.Module:
+    """Fit a small model on frozen features.
+
+    Parameters
+    ----------
+    kind : str
+        ``logistic``, ``knn``, ``spreading``, or ``features``: spreading while there are
+        fewer than `SPREAD_BELOW` labels a class, logistic regression from there on.
+    """
+    if kind == "features":
+        kind = "spreading" if len(rows) < SPREAD_BELOW * classes else "logistic"
+    if kind == "spreading":
+        return probes.spreading(space, rows, labels, classes)
+    if kind == "knn":
+        return probes.neighbours(space, rows, labels, classes)
+    return probes.logistic(space, rows, labels, classes)
+
+
+SPREAD_BELOW = 10
+
+
+def finetune_steps(labels: int, *, pretrained: bool) -> int:
+    """Return the fixed number of steps a fine-tune takes, from the number of labels.
+
+    More time does not help: see ``benchmarks/scratch_time.csv``.
+    """
+    full = int(min(1_500, max(200, labels * 1.2)))
+    return full // 3 if pretrained else full
+
+
+def finetune(
+    task: Task,
+    backbone: nn.Module,
+    rows: np.ndarray,
+    *,
+    head: nn.Module | None,
+    steps: int,
+    seed: int,
+    folder: Path | None = None,
+    watch: Watch | None = None,
+) -> tuple[Classifier, Trained]:
+    """Train backbone and head on the labels of `rows`; the backbone given is not changed.
+
+    Parameters
+    ----------
+    head : nn.Module or None
+        A fitted linear head to start from; None trains everything from scratch.
+    """
+    pretrained = head is not None
+    encoder = copy.deepcopy(backbone)
+    if isinstance(head, LinearHead):
+        classifier = Classifier(encoder, copy.deepcopy(head), grid=GRID)
+    else:
+        fresh_seed(seed, "head")
+        width = _feature_width(task, encoder)
+        classifier = fresh_classifier(encoder, task.num_classes, width, grid=GRID)
+    classifier.to(task.device)
+    config = PRETRAINED if pretrained else SCRATCH
+    method = FineTune(
+        classifier,
+        rows,
+        task.dataset.labels[rows],
+        task.pictures,
+        task.policies.light if pretrained else task.policies.views,
+        config,
+        freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
+    ).to(task.device)
+    batches = Batches(
+        task.dataset.store,
+        rows,
+        config.batch_size,
+        seed=stream(seed, "batches"),
+        device=task.device,
+    )
+    trained = train(
+        method,
+        batches,
+        Plan(steps, stream(seed, "finetune"), task.bf16),
+        device=task.device,
+        folder=folder,
+        watch=watch,
+    )
+    return classifier.eval(), trained
+
+
+def _feature_width(task: Task, backbone: nn.Module) -> int:
+    rows = task.dataset.rows("train")[:1]
+    return int(features(task, backbone, rows).shape[1])
+
+
+def score(task: Task, classifier: Classifier, rows: np.ndarray) -> np.ndarray:
+    """Return class probabilities ``(n, num_classes)`` float32 of rows of the data set."""
+    parts = [
+        classifier.probabilities(
+            load(task.dataset.store, rows[start : start + 512], task.device),
+            task.pictures,
+            bf16=task.bf16,
+        )
+        for start in range(0, len(rows), 512)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,190 @@
+"""Read what a run or comparison folder holds; every part is optional."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabels.core.errors import DataError, FewlabelsError
+from fewlabels.report.words import Record, method_title, number, record, records
+from fewlabels.results.runfolder import RunFolder
+
+T = TypeVar("T")
+_UNREADABLE = (OSError, ValueError, KeyError, BadZipFile, RecursionError, EOFError, FewlabelsError)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The map of images in two dimensions.
+
+    Attributes
+    ----------
+    xy : ndarray
+        ``(n, 2)`` float64, finite.
+    label : ndarray
+        ``(n,)`` int64, -1 where unknown.
+    kind : ndarray
+        ``(n,)`` str: ``labelled``, ``unlabelled`` or ``test``.
+    classes : list of str
+        Class names stored beside the points; may be empty.
+    """
+
+    xy: NDArray[np.float64]
+    label: NDArray[np.int64]
+    kind: NDArray[np.str_]
+    classes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The log of one training: metric name -> ``(k, 2)`` of step and value."""
+
+    name: str
+    title: str
+    curves: dict[str, NDArray[np.float64]]
+    seconds: float | None
+
+
+@dataclass(slots=True)
+class Folder:
+    """All that the report shows, as read from disk."""
+
+    path: Path
+    comparison: Record = field(default_factory=dict)
+    results: Record = field(default_factory=dict)
+    evaluations: list[Record] = field(default_factory=list)
+    mistakes: list[Record] = field(default_factory=list)
+    embedding: Embedding | None = None
+    trainings: list[Training] = field(default_factory=list)
+    config: str = ""
+    unread: list[str] = field(default_factory=list)
+
+
+def read_folder(path: Path) -> Folder:
+    """Read the parts of a run or comparison folder that are there.
+
+    Raises
+    ------
+    DataError
+        If there is neither a readable comparison.json nor a readable results.json.
+    """
+    folder = Folder(path)
+    folder.comparison = _part(folder, "comparison.json", _json_record, {})
+    folder.results = _part(folder, "results.json", _json_record, {})
+    folder.comparison = folder.comparison or record(folder.results.get("compare"))
+    if not folder.comparison and not folder.results:
+        reason = f" ({'; '.join(folder.unread)})" if folder.unread else ""
+        raise DataError(
+            "report.empty",
+            f"{path} holds neither a comparison.json nor a results.json to report on{reason}",
+            "fewlabels run DATA, or give the folder of a finished run or comparison",
+        )
+    folder.evaluations = _part(folder, "records", _evaluations, [])
+    folder.mistakes = _part(folder, "mistakes.json", _json_records, [])
+    folder.embedding = _part(folder, "figures/embedding.npz", _embedding, None)
+    folder.config = _part(folder, "config.yaml", _text, "")
+    folder.trainings = _trainings(folder)
+    return folder
+
+
+def _part(folder: Folder, name: str, read: Callable[[Path], T], default: T) -> T:
+    """Read one part; a damaged one is named in the report instead of ending it."""
+    file = folder.path / name
+    if not file.exists():
+        return default
+    try:
+        return read(file)
+    except _UNREADABLE as error:
+        folder.unread.append(f"{name}: {error}")
+        return default
+
+
+def _evaluations(file: Path) -> list[Record]:
+    """Return what `evaluate` added to a finished run, oldest first."""
+    found: list[Record] = RunFolder(file.parent).records("evaluate")
+    return found
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
+
+
+def _json_record(file: Path) -> Record:
+    value = json.loads(file.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _json_records(file: Path) -> list[Record]:
+    return records(json.loads(file.read_bytes()))
+
+
+def _embedding(file: Path) -> Embedding:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        xy = np.asarray(arrays["xy"], dtype=np.float64)
+        label = np.asarray(arrays["label"], dtype=np.int64)
+        kind = np.asarray(arrays["kind"], dtype=np.str_)
+        classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else []
+    if xy.ndim != 2 or xy.shape[1] != 2 or not len(xy) == len(label) == len(kind):
+        raise ValueError(f"xy {xy.shape}, label {label.shape} and kind {kind.shape} do not fit")
+    good = np.isfinite(xy).all(axis=1)
+    if not good.any():
+        raise ValueError("no finite point")
+    return Embedding(xy[good], label[good], kind[good], classes)
+
+
+def _trainings(folder: Folder) -> list[Training]:
+    """Read metrics.jsonl of the folder itself and of its encoders."""
+    root = folder.path
+    files = [root / "metrics.jsonl", *sorted((root / "encoders").glob("*/metrics.jsonl"))]
+    found = []
+    for file in (f for f in files if f.is_file()):
+        name = file.relative_to(root).as_posix()
+        rows: list[Record] = _part(folder, name, _json_lines, [])
+        about: Record = _part(
+            folder, name.replace("metrics.jsonl", "results.json"), _json_record, {}
+        )
+        training = _training(file.parent, root, rows, about)
+        if training.curves:
+            found.append(training)
+    return found
+
+
+def _json_lines(file: Path) -> list[Record]:
+    """Read JSON lines; a line torn by a kill is left out."""
+    rows: list[Any] = []
+    with file.open("rb") as lines:
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return records(rows)
+
+
+def _training(place: Path, root: Path, rows: list[Record], about: Record) -> Training:
+    name = "" if place == root else place.name
+    title = method_title(about["method"]) if about.get("method") else name or "Training"
+    keys = ("loss", "val_loss", "probe", "val_accuracy", "rank")
+    curves = {key: curve for key in keys if len(curve := _curve(rows, key)) > 1}
+    seconds = [s for row in rows if (s := number(row.get("seconds"))) is not None]
+    return Training(name, title, curves, max(seconds, default=None))
+
+
+def _curve(rows: list[Record], key: str) -> NDArray[np.float64]:
+    pairs = []
+    for place, row in enumerate(rows):
+        value = row.get(key)
+        value = number(value.get("value") if isinstance(value, dict) else value)
+        if value is not None:
+            step = number(row.get("step"))
+            pairs.append((place if step is None else step, value))
+    return np.array(pairs, dtype=np.float64).reshape(-1, 2)

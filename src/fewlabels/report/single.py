@@ -1,0 +1,122 @@
+"""The shorter page of one run: a pre-training, or one classifier."""
+
+from __future__ import annotations
+
+from fewlabels.report import words
+from fewlabels.report.reading import Folder
+from fewlabels.report.words import Record, number, record
+
+_EMPTY: Record = {
+    "statements": [],
+    "failed": [],
+    "chosen": None,
+    "curves": None,
+    "arms": None,
+    "verdicts": None,
+    "savings": [],
+    "cost": None,
+    "metric": "accuracy",
+}
+
+
+def single_run(folder: Folder) -> Record:
+    """Return the sections of a pretrain, finetune, evaluate or run folder."""
+    results = folder.results
+    evaluation = folder.evaluations[-1] if folder.evaluations else _evaluation(results)
+    sentence = _classified(results, evaluation) if evaluation else _pretrained(results)
+    hero = {"verdict": "", "sentence": sentence, "detail": _detail(results, evaluation)}
+    return {
+        **_EMPTY,
+        "name": str(results.get("name") or results.get("run") or folder.path.name),
+        "kind": str(results.get("kind") or ("classifier" if evaluation else "pre-training")),
+        "hero": {**hero, "seen": "", "strip": None},
+        "warnings": words.texts(results.get("warnings")),
+        "tiles": _tiles(results, evaluation),
+        "facts": _facts(results),
+        "evaluation": evaluation,
+        "split": str(evaluation.get("split") or ("test" if results.get("test") else "val")),
+    }
+
+
+def _evaluation(results: Record) -> Record:
+    """Return the test scores, else validation, else the results where they are scores."""
+    nested = record(results.get("test")) or record(results.get("val"))
+    scored = any(results.get(key) is not None for key in ("accuracy", "confusion", "mse"))
+    return nested or (results if scored else {})
+
+
+def _pretrained(results: Record) -> str:
+    method = words.method_title(results.get("method") or "The encoder")
+    backbone = f" ({results['backbone']})" if results.get("backbone") else ""
+    taken = words.duration(results.get("seconds"))
+    after = f" for {taken}" if taken != words.MISSING else ""
+    value, _ = words.interval(results.get("probe"))
+    if value == words.MISSING:
+        return f"{method}{backbone} was trained{after}; no labels were there to probe it with."
+    return (
+        f"{method}{backbone} was trained{after}; its nearest neighbours get "
+        f"{value} % of the visible labels right."
+    )
+
+
+def _classified(results: Record, evaluation: Record) -> str:
+    start = words.inside(words.method_title(results.get("start") or results.get("method") or ""))
+    beginning = f"The classifier started from {start}" if start else "The classifier"
+    images = number(evaluation.get("n"))
+    amount = f"{images:,.0f} held-out images" if images else "the held-out images"
+    value, _ = words.interval(evaluation.get("accuracy"))
+    if value != words.MISSING:
+        return f"{beginning} gets {value} % of {amount} right."
+    error = record(evaluation.get("mae")).get("value", evaluation.get("mae"))
+    if number(error) is not None:
+        return f"{beginning} is off by {error:.3g} on average over {amount}."
+    return f"{beginning} was scored on {amount}."
+
+
+def _detail(results: Record, evaluation: Record) -> str:
+    _, spread = words.interval(evaluation.get("accuracy") or results.get("probe"))
+    lead = f"95 % interval {spread.strip('()')} %. " if spread else ""
+    return f"{lead}Only a comparison can tell whether pre-training helped: run `fewlabels compare`."
+
+
+def _tiles(results: Record, evaluation: Record) -> list[Record]:
+    accuracy, spread = words.interval(evaluation.get("accuracy"))
+    f1, f1_spread = words.interval(evaluation.get("f1_macro"))
+    probe, probe_spread = words.interval(results.get("probe"))
+    rate = number(results.get("images_per_second"))
+    shown = [
+        ("Accuracy", accuracy, "%", spread),
+        ("Macro F1", f1, "%", f1_spread),
+        ("Live probe", probe, "%", f"{probe_spread} leave-one-out neighbours".strip()),
+        (
+            "Time",
+            words.duration(results.get("seconds")),
+            "",
+            f"{rate:,.0f} images/s" if rate else "",
+        ),
+        ("Images seen", words.count(results.get("images_seen")), "", "augmented views of images"),
+    ]
+    return [
+        {"label": label, "value": value, "unit": unit, "note": note}
+        for label, value, unit, note in shown
+        if value != words.MISSING
+    ]
+
+
+def _facts(results: Record) -> list[tuple[str, str]]:
+    """Return what was run, as label and value."""
+    carried = record(results.get("carried"))
+    tensors = ", ".join(f"{words.count(n)} {key}" for key, n in carried.items())
+    final = record(results.get("final"))
+    facts = [
+        ("method", str(results.get("method") or "")),
+        ("backbone", str(results.get("backbone") or "")),
+        ("transfer", str(results.get("transfer") or "")),
+        ("start", str(results.get("start") or "")),
+        ("weights (tensors)", tensors),
+        ("parameters", words.count(results.get("parameters"))),
+        ("steps", words.count(results.get("steps"))),
+        ("peak memory", words.memory(results.get("peak_memory_mb"))),
+        *((f"final {key}", f"{v:.4g}") for key, x in final.items() if (v := number(x)) is not None),
+    ]
+    return [(label, value) for label, value in facts if value and value != words.MISSING]

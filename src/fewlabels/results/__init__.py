@@ -1,0 +1,1 @@
+"""Run folders: what passes between stages, written so that nothing half-done is ever read."""

@@ -1,0 +1,162 @@
+"""The pieces that results are made of: intervals, cells, verdicts, scores of a class."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Verdict = Literal["helps", "hurts", "undecided"]
+
+
+class Record(BaseModel):
+    """Named fields, to which more may be added."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class Versioned(Record):
+    """A record that says which version of the names it follows."""
+
+    version: Literal[1] = Field(default=1, alias="schema")
+
+
+class Bounded(Record):
+    """A record with the ends of a 95 % interval; None is unknown or unbounded."""
+
+    low: float | None
+    high: float | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
+class Interval(Bounded):
+    """A number with its 95 % interval."""
+
+    value: float | None
+
+
+class Quarantined(Record):
+    """A file that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class Leak(Record):
+    """One picture in two splits."""
+
+    split_a: str
+    path_a: str
+    split_b: str
+    path_b: str
+
+
+class ClassScore(Record):
+    """How one class fared."""
+
+    name: str
+    n: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+class Carried(Record):
+    """How many tensors of the start were taken over."""
+
+    carried: int
+    reshaped: int
+    new: int
+
+
+class Arm(Record):
+    """One way of getting a classifier from the labels."""
+
+    name: str
+    start: str
+    method: str | None
+    backbone: str | None
+    transfer: str | None
+
+
+class Streams(Record):
+    """The seeds of the four random streams of a cell."""
+
+    split: int | None
+    labels: int | None
+    pretraining: int | None
+    training: int | None
+
+
+class Cell(Record):
+    """One arm at one number of labels per class with one set of seeds."""
+
+    id: str
+    arm: str
+    shots: int | None
+    seed: int
+    streams: Streams
+    accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    recall_macro: float | None = None
+    f1_macro: float | None = None
+    nll: float | None = None
+    mse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+    seconds: float | None
+    steps: int | None
+    images_seen: int | None
+    peak_memory_mb: float | None
+    failed: str | None
+
+
+class Curve(Bounded):
+    """One point of a label-efficiency curve."""
+
+    arm: str
+    shots: int | None
+    seeds: int
+    mean: float | None
+
+
+class VerdictRow(Bounded):
+    """A paired difference between two arms, and what it says."""
+
+    arm: str
+    baseline: str
+    shots: int | None
+    difference: float | None
+    verdict: Verdict
+    detectable: float | None
+
+
+class SavingRow(Bounded):
+    """How many times the labels the baseline needs to match the arm."""
+
+    arm: str
+    baseline: str
+    shots: int | None
+    factor: float | None
+
+
+class Forecast(Bounded):
+    """An expected score at a number of labels that was not tried."""
+
+    arm: str
+    shots: int
+    value: float | None
+
+
+class Prediction(Record):
+    """What a classifier says of one image."""
+
+    path: str
+    label: str | None
+    probability: float | None
+    probabilities: dict[str, float | None] | None

@@ -1,0 +1,204 @@
+"""The names that scripts read, version 1: more may be added, none is renamed.
+
+Unknown or unbounded is null; an interval covers 95 %.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+
+from fewlabels.core.errors import ModelError, unknown
+from fewlabels.results.files import plain
+from fewlabels.results.rows import (
+    Arm,
+    Carried,
+    Cell,
+    ClassScore,
+    Curve,
+    Forecast,
+    Interval,
+    Leak,
+    Prediction,
+    Quarantined,
+    Record,
+    SavingRow,
+    VerdictRow,
+    Versioned,
+)
+
+__all__ = [
+    "KINDS",
+    "SCHEMA",
+    "Arm",
+    "Cell",
+    "Comparison",
+    "Curve",
+    "EvaluateResult",
+    "FinetuneResult",
+    "InspectResult",
+    "Interval",
+    "Prediction",
+    "PretrainResult",
+    "RunResult",
+    "SavingRow",
+    "VerdictRow",
+    "validate",
+]
+
+SCHEMA = 1
+
+_OF_NUMBERS = ("mse", "mae", "r2")
+_OF_CLASSES = (
+    *("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro"),
+    *("nll", "ece", "brier", "per_class", "confusion"),
+)
+
+
+class InspectResult(Versioned):
+    """What lies in a data set."""
+
+    images: int
+    labelled: int
+    unlabelled: int
+    classes: dict[str, int]
+    splits: dict[str, int]
+    unreadable: int
+    quarantine: list[Quarantined]
+    duplicates: list[list[str]]
+    leaks: list[Leak]
+    imbalance: float | None
+    warnings: list[str]
+
+
+class PretrainResult(Versioned):
+    """One run of a training stage: what was trained, what it cost, how it ended."""
+
+    run: str
+    method: str | None
+    backbone: str | None
+    parameters: int | None
+    steps: int
+    images_seen: int
+    seconds: float
+    images_per_second: float | None
+    peak_memory_mb: float | None
+    final: dict[str, float | None]
+    probe: Interval | None
+
+
+class EvaluateResult(Versioned):
+    """Scores on one split: of a classifier, or of a regressor."""
+
+    run: str
+    split: str
+    n: int
+    looks_at_test: int | None
+    accuracy: Interval | None = None
+    balanced_accuracy: Interval | None = None
+    precision_macro: Interval | None = None
+    recall_macro: Interval | None = None
+    f1_macro: Interval | None = None
+    nll: float | None = None
+    ece: float | None = None
+    brier: float | None = None
+    per_class: list[ClassScore] | None = None
+    confusion: list[list[int]] | None = None
+    mse: Interval | None = None
+    mae: Interval | None = None
+    r2: Interval | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        given = self.model_fields_set
+        if not (given.issuperset(_OF_CLASSES) or given.issuperset(_OF_NUMBERS)):
+            raise ValueError(f"needs all of {_OF_CLASSES}, or all of {_OF_NUMBERS}")
+        return self
+
+
+class FinetuneResult(PretrainResult):
+    """A fine-tuned classifier or regressor, and how it did on the validation images."""
+
+    transfer: str
+    start: str
+    carried: Carried | None
+    labels: dict[str, int]
+    val: EvaluateResult | None
+
+
+class Comparison(Versioned):
+    """Arms by shots by seeds, and the verdicts on them."""
+
+    arms: list[Arm]
+    cells: list[Cell]
+    curves: list[Curve]
+    verdicts: list[VerdictRow]
+    label_saving: list[SavingRow]
+    forecast: list[Forecast]
+    primary: VerdictRow | None
+    looks_at_test: int | None
+
+
+class RunResult(Versioned):
+    """The main job: from a folder to a verdict."""
+
+    run: str
+    report: str
+    inspect: InspectResult
+    compare: Comparison
+    best: str | None
+    test: EvaluateResult | None
+
+
+KINDS: dict[str, type[Record]] = {
+    "inspect": InspectResult,
+    "pretrain": PretrainResult,
+    "finetune": FinetuneResult,
+    "evaluate": EvaluateResult,
+    "compare": Comparison,
+    "cell": Cell,
+    "run": RunResult,
+    "predict": Prediction,
+}
+
+
+def validate(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return `value` in JSON's types, checked against the names of its kind.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `KINDS`; ``predict`` takes one row.
+    value : dict
+        What `plain` takes; NaN and infinity become None.
+
+    Returns
+    -------
+    dict
+        The same fields, with ``"schema": 1`` first where the kind carries it.
+
+    Raises
+    ------
+    UsageError
+        The kind is unknown.
+    ModelError
+        A field is missing or of the wrong kind; every one is named.
+    """
+    if kind not in KINDS:
+        raise unknown("result", kind, KINDS)
+    model = KINDS[kind]
+    known = {"schema": SCHEMA} if issubclass(model, Versioned) else {}
+    whole: dict[str, Any] = plain(known | value)
+    try:
+        model.model_validate(whole)
+    except ValidationError as error:
+        raise ModelError("results.schema", f"not a {kind} result: {_fields(error)}") from error
+    return whole
+
+
+def _fields(error: ValidationError) -> str:
+    items = error.errors(include_url=False)
+    found = [f"{'.'.join(map(str, item['loc'])) or 'whole'}: {item['msg']}" for item in items]
+    more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
+    return "; ".join(found[:10]) + more

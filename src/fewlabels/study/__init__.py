@@ -1,0 +1,1 @@
+"""Comparisons: plan, run cell by cell, choose within the label budget, and sum up."""

@@ -1,0 +1,147 @@
+"""The time of a whole command, shared out, and the plan in words before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fewlabels.core.errors import UsageError
+from fewlabels.pipeline.stages import finetune_steps
+from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.study.arms import Arm
+from fewlabels.study.engine import Settings, label_count
+from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
+from fewlabels.study.selection import ENOUGH, FOLDS
+
+CLOSING = 0.08  # share of a run kept for scoring, the map, the report and the unforeseen
+HEAD_SECONDS = 0.4  # a logistic regression on a few hundred labels
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How the seconds of a run are shared out.
+
+    Attributes
+    ----------
+    fits : float
+        All fine-tunes and heads, those of the choice included.
+    cell : float
+        The budget of a pre-trained cell: its equal share, and its transfer.
+    """
+
+    fits: float
+    cell: float
+
+
+def share_out(
+    task: Task,
+    arms: Sequence[Arm],
+    units: Sequence[Unit],
+    settings: Settings,
+    costs: Costs,
+    seconds: float,
+) -> Shares:
+    """Share the seconds of a run: first the fits, then every pre-training alike.
+
+    Raises
+    ------
+    UsageError
+        The fits alone take more than there is.
+    """
+    fits = sum(_fit_seconds(task, arm, units, settings, costs) for arm in arms)
+    starts = {(a.method, pick_backbone(a.backbone, task)) for a in arms if a.start != "pixels"}
+    fits += costs.extraction * len(units) * max(1, len(starts))
+    pretrainings = len(units) * len({pair for pair in starts if pair[0]})
+    left = seconds * (1 - CLOSING) - fits
+    share = left / max(1, pretrainings)
+    if share < 1.0 or (pretrainings and left < 0.2 * seconds):
+        need = (fits + 5.0 * pretrainings) / 0.6
+        raise UsageError(
+            "usage.budget",
+            f"the budget leaves {max(0.0, share):.1f} seconds for each of {pretrainings} "
+            f"pre-trainings, after about {fits:.0f} seconds of fitting",
+            f"--budget {int(need) + 30}s, fewer --seeds, or fewer --arms",
+        )
+    trains = any(a.trains and a.method for a in arms)
+    return Shares(fits, share + costs.transfer(trains=trains))
+
+
+def _fit_seconds(
+    task: Task, arm: Arm, units: Sequence[Unit], settings: Settings, costs: Costs
+) -> float:
+    """Return the seconds of all fits of an arm: its cells, and the folds of the choice."""
+    total = 0.0
+    draws = {(u.split, d) for u in units for d in u.draws}
+    cells = sum(len(u.draws) for u in units) if arm.start != "scratch" else len(draws)
+    for shots in settings.labels or (OWN_LABELS,):
+        count = label_count(task, shots)
+        each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
+        if arm.trains:
+            each = finetune_steps(count, pretrained=arm.start != "scratch") * costs.finetune
+        folds = FOLDS if count >= ENOUGH * task.num_classes else 0
+        total += each * (cells + folds)
+    return total
+
+
+def dry_plan(
+    task: Task, arms: Sequence[Arm], units: Sequence[Unit], settings: Settings, steps: Steps
+) -> dict[str, Any]:
+    """Return what a comparison would do: stages, steps, seconds, disk."""
+    rows: list[dict[str, Any]] = []
+    total = 0.0
+    for pair, count in steps.pretrain.items():
+        seconds = count * steps.seconds.get(f"pretrain:{pair}", float("nan"))
+        rows.append(
+            {
+                "stage": f"pretrain {pair}",
+                "steps": count,
+                "seconds": seconds,
+                "note": f"{len(units)} times, one a pre-training seed",
+            }
+        )
+        total += seconds * len(units)
+    for arm in arms:
+        for shots in settings.labels or (OWN_LABELS,):
+            rows.append(_arm_row(task, arm, shots, units, steps))
+            total += rows[-1]["seconds"]
+    disk = len(steps.pretrain) * len(units) * 8 + len(rows) * len(task.dataset.rows("test")) / 1e5
+    return {
+        "schema": 1,
+        "plan": rows,
+        "seconds": total,
+        "disk_mb": round(disk, 1),
+        "note": precision_note(units, settings, given=task.dataset.splits_given),
+    }
+
+
+def _arm_row(
+    task: Task, arm: Arm, shots: int, units: Sequence[Unit], steps: Steps
+) -> dict[str, Any]:
+    count = label_count(task, shots)
+    table = steps.scratch if arm.start == "scratch" else steps.finetune
+    each = table[str(count)] if arm.trains else 0
+    cells = sum(len(u.draws) for u in units)
+    if arm.start in ("scratch", "pixels"):
+        cells = len({(u.split, d) for u in units for d in u.draws})
+    return {
+        "stage": f"{arm.name} at {shots or 'all'} labels",
+        "steps": each,
+        "seconds": cells * (each * steps.seconds.get("finetune", 0.0) if arm.trains else 0.1),
+        "note": f"{cells} cells",
+    }
+
+
+def precision_note(units: Sequence[Unit], settings: Settings, *, given: bool) -> str:
+    """Say before the run what it cannot see."""
+    if not given and len(units) < 3:
+        return (
+            f"{len(units)} splits leave wide intervals: only large differences will be decided"
+        )
+    if given and len(units) == 1:
+        return (
+            "one pre-training seed: intervals will not cover the randomness of pre-training"
+        )
+    if given and len(units) == 2:
+        return "two pre-training seeds leave wide intervals where the seeds differ"
+    return ""

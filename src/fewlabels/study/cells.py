@@ -1,0 +1,165 @@
+"""One cell: fit a classifier by one arm on one draw of labels, and score it on test."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from torch import nn
+
+from fewlabels.core.errors import ModelError
+from fewlabels.evaluation.metrics import point
+from fewlabels.models.classifier import Classifier
+from fewlabels.pipeline.stages import GRID, features, finetune, fit_head, new_backbone, score
+from fewlabels.pipeline.task import Task
+from fewlabels.results.files import read_json, replacing, to_json, write_atomic
+from fewlabels.study.arms import Arm
+from fewlabels.study.encoders import Encoder
+from fewlabels.study.plan import Steps, Streams
+from fewlabels.training.cost import peak_memory_mb
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A classifier and what it took to get it from its encoder."""
+
+    classifier: Classifier
+    steps: int
+    images_seen: int
+    seconds: float
+
+
+def fit(task: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, steps: Steps, seed: int) -> Fitted:
+    """Fit an arm on the labels of `rows`.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        The arm's start; for scratch its weights are drawn anew from `seed`.
+    steps : Steps
+        Of the comparison; looked up by the number of labels.
+    """
+    began = time.perf_counter()
+    labels = task.dataset.labels[rows]
+    if arm.start == "scratch":
+        fresh = new_backbone(task, encoder.backbone_name, seed)
+        classifier, trained = finetune(
+            task, fresh, rows, head=None, steps=_nearest(steps.scratch, len(rows)), seed=seed
+        )
+        return Fitted(
+            classifier, trained.steps, trained.images_seen, time.perf_counter() - began
+        )
+    kind = "logistic" if arm.trains else arm.transfer
+    head = fit_head(encoder.space, rows, labels, task.num_classes, kind)
+    if not arm.trains:
+        classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
+        return Fitted(classifier, 0, 0, time.perf_counter() - began + encoder.space_seconds)
+    classifier, trained = finetune(
+        task,
+        encoder.backbone,
+        rows,
+        head=head,
+        steps=_nearest(steps.finetune, len(rows)),
+        seed=seed,
+    )
+    seconds = time.perf_counter() - began + encoder.space_seconds
+    return Fitted(classifier, trained.steps, trained.images_seen, seconds)
+
+
+def _nearest(table: dict[str, int], count: int) -> int:
+    """Return the steps of the smallest listed number of labels that is not below `count`."""
+    listed = sorted(int(n) for n in table)
+    return table[str(next((n for n in listed if n >= count), listed[-1]))]
+
+
+def predict_test(
+    task: Task, arm: Arm, encoder: Encoder, fitted: Fitted, rows: np.ndarray
+) -> np.ndarray:
+    """Return test probabilities ``(n, num_classes)``; frozen features are extracted once."""
+    if arm.trains:
+        return score(task, fitted.classifier, rows)
+    if encoder.test_features is None:
+        encoder.test_features = features(task, encoder.backbone, rows)
+    return head_probabilities(fitted.classifier.head, encoder.test_features)
+
+
+def head_probabilities(head: nn.Module, x: Any) -> np.ndarray:
+    """Return probabilities ``(n, num_classes)`` from features ``(n, F)``."""
+    result: np.ndarray = head(x).softmax(1).detach().numpy()
+    return result
+
+
+def score_cell(
+    task: Task,
+    arm: Arm,
+    shots: int,
+    streams: Streams,
+    encoder: Encoder,
+    rows: np.ndarray,
+    steps: Steps,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Fit and score one cell; return its row and its test probabilities."""
+    fitted = fit(task, arm, encoder, rows, steps, streams.training)
+    test = task.dataset.rows("test")
+    probabilities = predict_test(task, arm, encoder, fitted, test)
+    row: dict[str, Any] = {
+        "arm": arm.name,
+        "shots": shots,
+        "seed": streams.labels,
+        "streams": asdict(streams),
+        "labels": len(rows),
+        **point(task.dataset.labels[test], probabilities),
+        "seconds": encoder.seconds + fitted.seconds,
+        "pretrain_seconds": encoder.seconds,
+        "transfer_seconds": fitted.seconds,
+        "steps": encoder.steps + fitted.steps,
+        "images_seen": encoder.images_seen + fitted.images_seen,
+        "peak_memory_mb": peak_memory_mb(task.device),
+        "failed": None,
+    }
+    return row, probabilities
+
+
+def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: np.ndarray) -> None:
+    """Write a cell: what it said of every test image first, the row last, each whole or not at all.
+
+    Parameters
+    ----------
+    scores : ndarray
+        ``(n_test,)`` from `fewlabels.evaluation.metrics.image_scores`.
+    predicted : ndarray
+        ``(n_test,)`` classes.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, scores=scores.astype(np.float32), predicted=predicted.astype(np.int32)
+    )
+    with replacing(folder / f"{row['id']}.npz") as path:
+        path.write_bytes(buffer.getvalue())
+    write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")
+
+
+def load_cell(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return a completed cell, or None if it must be computed."""
+    path = folder / f"{name}.json"
+    if not path.exists() or load_scores(folder, name) is None:
+        return None
+    try:
+        row: dict[str, Any] = read_json(path)
+    except ModelError:
+        return None
+    return None if row.get("failed") else row
+
+
+def load_scores(folder: Path, name: str) -> np.ndarray | None:
+    """Return the stored score ``(n_test,)`` of each test image, or None where it is not sound."""
+    try:
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+            return np.asarray(file["scores"], dtype=np.float64)
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None

@@ -1,0 +1,81 @@
+"""The chosen arm's classifier: fitted, scored on test, saved, and looked at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fewlabels.evaluation.metrics import classification
+from fewlabels.explain.embedding import TEST, UNLABELLED, embedding_map, pack
+from fewlabels.explain.mistakes import worst_mistakes
+from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.pipeline.stages import features, score
+from fewlabels.pipeline.task import Task
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.study.cells import fit
+from fewlabels.study.encoders import Encoder, open_encoder
+from fewlabels.study.engine import Comparison
+from fewlabels.study.plan import training_seed
+from fewlabels.training.progress import Reporter
+
+
+def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[str, Any] | None:
+    """Fit the chosen arm on the first draw at the most labels, score it and keep it.
+
+    Writes ``model/``, ``mistakes.json`` and ``figures/embedding.npz``.
+
+    Returns
+    -------
+    dict or None
+        As `fewlabels.evaluation.metrics.classification`; None where nothing was chosen.
+    """
+    shots = max(comparison.shots)
+    chosen = [c for c in comparison.choices if c["shots"] == shots]
+    if not chosen:
+        return None
+    reporter.say(f"best at {shots or 'all'} labels: {chosen[0]['name']} ({chosen[0]['reason']})")
+    arm = next(a for a in comparison.arms if a.name == chosen[0]["name"])
+    unit, draw = comparison.units[0], comparison.units[0].draws[0]
+    task = comparison.task.with_split(unit.split)
+    rows = comparison.rows(task, shots, draw)
+    encoder = open_encoder(task, arm, unit, comparison.steps, rows, run.path, reporter)
+    seed = training_seed(arm, shots, unit, draw)
+    classifier = fit(task, arm, encoder, rows, comparison.steps, seed).classifier
+    test = task.dataset.rows("test")
+    probabilities = score(task, classifier, test)
+    save_model(
+        run.path / "model",
+        classifier.backbone,
+        encoder.backbone_name,
+        task.pictures,
+        short_side=task.dataset.store.short_side,
+        head=classifier.head,
+        classes=task.dataset.classes,
+        grid=classifier.grid,
+    )
+    run.write_json("mistakes.json", worst_mistakes(task.dataset, test, probabilities))
+    _write_map(run, task, classifier, encoder, rows, test)
+    scores = classification(task.dataset.labels[test], probabilities, list(task.dataset.classes))
+    return {"schema": 1, "run": str(run.path), "split": "test", **scores, "looks_at_test": None}
+
+
+def _write_map(
+    run: RunFolder,
+    task: Task,
+    classifier: Classifier,
+    encoder: Encoder,
+    rows: np.ndarray,
+    test: np.ndarray,
+) -> None:
+    others = encoder.space.rows[~np.isin(encoder.space.rows, rows)][:UNLABELLED]
+    held = test[np.linspace(0, len(test) - 1, min(len(test), TEST)).astype(np.int64)]
+    labelled = rows[:UNLABELLED]
+    places = np.concatenate([labelled, others, held])
+    xy = embedding_map(features(task, classifier.backbone, places))
+    # The labels of the unlabelled are hidden from the user's eyes as from the models'.
+    label = np.concatenate(
+        [task.dataset.labels[labelled], np.full(len(others), -1), task.dataset.labels[held]]
+    )
+    kind = np.repeat(["labelled", "unlabelled", "test"], [len(labelled), len(others), len(held)])
+    run.write_bytes("figures/embedding.npz", pack(xy, label, kind, task.dataset.classes))

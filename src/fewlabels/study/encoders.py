@@ -1,0 +1,192 @@
+"""The encoders of a comparison: each pre-trained once, kept in a folder, shared by its cells."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewlabels.core.errors import ModelError
+from fewlabels.models.classifier import load_model, save_model
+from fewlabels.pipeline.stages import (
+    PretrainPlan,
+    feature_space,
+    new_backbone,
+    pretrain_batches,
+    pretrain_encoder,
+)
+from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.results.files import append_line, drop_torn_line, read_json, read_lines, to_json, write_atomic
+from fewlabels.study.arms import Arm
+from fewlabels.study.plan import Steps, Unit
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.features import Space
+from fewlabels.transfer.live_probe import PROBES, LiveProbe
+
+
+@dataclass(slots=True, eq=False)
+class Encoder:
+    """An encoder with the features of the training set, and what they cost.
+
+    Attributes
+    ----------
+    backbone_name : str
+    backbone : nn.Module
+    space : Space
+    space_seconds : float
+        Extraction and graph.
+    steps, images_seen, seconds
+        Of the pre-training.
+    warning : str
+        Said aloud when it collapsed or did not learn.
+    test_features : Tensor or None
+        ``(n_test, F)``, extracted when first asked for.
+    """
+
+    backbone_name: str
+    backbone: nn.Module
+    space: Space
+    space_seconds: float
+    steps: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+    warning: str = ""
+    test_features: Tensor | None = None
+
+
+def start_key(arm: Arm, task: Task) -> str:
+    """Return a name of the arm's start; arms that share it share an encoder."""
+    backbone = pick_backbone(arm.backbone, task)
+    # Scratch draws its own weights cell by cell and only needs the untrained network's shape.
+    start = "random" if arm.start == "scratch" else arm.method or arm.start
+    return f"{start}-{backbone}"
+
+
+def open_encoder(
+    task: Task,
+    arm: Arm,
+    unit: Unit,
+    steps: Steps,
+    labelled: np.ndarray,
+    folder: Path,
+    reporter: Reporter,
+) -> Encoder:
+    """Return the encoder of an arm in a unit: loaded, or pre-trained, or left untrained.
+
+    Parameters
+    ----------
+    labelled : ndarray
+        Every row whose label any cell of the unit will use; they must be in the space.
+    folder : Path
+        The comparison's folder.
+    """
+    name = pick_backbone(arm.backbone, task)
+    cost = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
+    if arm.start == "pretrained":
+        place = folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
+        backbone, cost = _pretrained(task, arm, unit, steps, name, place, reporter)
+    else:
+        backbone = new_backbone(task, name, unit.pretraining)
+    began = time.perf_counter()
+    space = feature_space(task, backbone, labelled)
+    took = time.perf_counter() - began
+    return Encoder(
+        name,
+        backbone,
+        space,
+        took,
+        steps=int(cost["steps"]),
+        images_seen=int(cost["images_seen"]),
+        seconds=float(cost["seconds"]),
+        warning=str(cost["warning"]),
+    )
+
+
+def _pretrained(
+    task: Task, arm: Arm, unit: Unit, steps: Steps, name: str, place: Path, reporter: Reporter
+) -> tuple[nn.Module, dict[str, object]]:
+    assert arm.method is not None
+    count = steps.pretrain[f"{arm.method}:{name}"]
+    done = place / "result.json"
+    if done.exists():
+        try:
+            result = read_json(done)
+            if result["steps"] == count:
+                backbone = load_model(place / "model").backbone.to(task.device)
+                return backbone, result
+        except (ModelError, KeyError) as error:
+            reporter.say(f"{place.name}: pre-training again, because {error}")
+    plan = PretrainPlan(arm.method, name, count, unit.pretraining)
+    batch = pretrain_batches(task, arm.method, unit.pretraining).size
+    probe = LiveProbe(task.dataset, task.pictures, task.device, bf16=task.bf16)
+    log = place / "metrics.jsonl"
+    place.mkdir(parents=True, exist_ok=True)
+    trim_log(place)
+    title = f"pretrain {arm.method} (split {unit.split}, seed {unit.pretraining})"
+    every = max(1, count // 100)
+    began = time.perf_counter()
+    with reporter.stage(title, count, unit=batch) as advance:
+
+        def watch(step: int, metrics: dict[str, float]) -> None:
+            advance(step, **metrics)
+            if step % every == 0 or step == count:
+                row = {"step": step, "seconds": time.perf_counter() - began, **metrics}
+                append_line(log, row)
+
+        method, trained = pretrain_encoder(
+            task, plan, folder=place / "checkpoints", watch=watch
+        )
+    rank, warning = probe.verdict(method.encoder)
+    if warning:
+        reporter.say(f"warning: {arm.method}: {warning}")
+    save_model(
+        place / "model",
+        method.encoder,
+        name,
+        task.pictures,
+        short_side=task.dataset.store.short_side,
+    )
+    result = {
+        "method": arm.method,
+        "backbone": name,
+        "steps": trained.steps,
+        "images_seen": trained.images_seen,
+        "seconds": trained.seconds,
+        "peak_memory_mb": trained.peak_memory_mb,
+        "final": trained.metrics,
+        "rank": rank,
+        "warning": warning,
+    }
+    write_atomic(done, to_json(result) + "\n")
+    for checkpoint in (place / "checkpoints").glob("step-*"):
+        checkpoint.unlink()
+    # Loaded back, so that a resumed comparison and an uninterrupted one score the same weights
+    # in the same memory layout.
+    backbone = load_model(place / "model").backbone.to(task.device)
+    return backbone, result
+
+
+def trim_log(place: Path) -> None:
+    """Drop the rows of ``metrics.jsonl`` that a resumed run will write again."""
+    log = place / "metrics.jsonl"
+    if not log.exists():
+        return
+    drop_torn_line(log)
+    saved = sorted((place / "checkpoints").glob("step-*.json"))
+    last = int(saved[-1].stem.split("-")[1]) if saved else 0
+    rows = [row for row in read_lines(log) if row["step"] <= last]
+    write_atomic(log, "".join(to_json(row, indent=None) + "\n" for row in rows))
+
+
+def release(encoder: Encoder) -> None:
+    """Drop what a finished unit no longer needs."""
+    encoder.test_features = None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+__all__ = ["PROBES", "Encoder", "open_encoder", "release", "start_key"]

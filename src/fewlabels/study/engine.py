@@ -1,0 +1,440 @@
+"""Run a comparison: unit by unit, encoder by encoder, cell by cell, going on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.core.errors import DataError, FewlabelsError, UsageError, unknown
+from fewlabels.data.dataset import require_classes
+from fewlabels.evaluation.metrics import image_scores
+from fewlabels.pipeline.task import DataOptions, Task, open_task
+from fewlabels.results.environment import describe
+from fewlabels.results.ledger import look
+from fewlabels.results.files import read_json, to_json, write_atomic
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
+from fewlabels.study.cells import load_cell, save_cell, score_cell
+from fewlabels.study.encoders import Encoder, open_encoder, release, start_key
+from fewlabels.study.plan import (
+    OWN_LABELS,
+    Steps,
+    Streams,
+    Unit,
+    cell_id,
+    data_key,
+    make_units,
+    measure_costs,
+    settle_steps,
+    test_key,
+    training_seed,
+)
+from fewlabels.study.selection import choose
+from fewlabels.study.summary import summarise
+from fewlabels.training.durations import parse_duration
+from fewlabels.training.progress import Reporter
+
+METRICS = ("accuracy", "balanced_accuracy", "recall_macro", "f1_macro", "nll")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is compared, as the user said it."""
+
+    arms: tuple[str, ...] = DEFAULT_ARMS
+    baseline: str = "scratch"
+    labels: tuple[int, ...] | None = None
+    seeds: int = 5
+    pretraining_seeds: int = 2
+    seed: int = 0
+    budget: str = "60s"
+    metric: str = "accuracy"
+    policy: str = "auto"
+    backbone: str = "auto"
+    device: str = "auto"
+    select: str = "first"  # "first": best on the first draw; "all": on every draw
+
+
+@dataclass(eq=False)
+class Comparison:
+    """A comparison under way: its task, arms, units and folder."""
+
+    task: Task
+    settings: Settings
+    arms: list[Arm]
+    units: list[Unit]
+    steps: Steps
+    folder: Path
+    reporter: Reporter
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    choices: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        """Return the numbers of labels a class; `OWN_LABELS` alone without ``--labels``."""
+        return self.settings.labels or (OWN_LABELS,)
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """Return the verdict declared before the run."""
+        names = [arm.name for arm in self.arms]
+        others = [name for name in names if name != self.settings.baseline]
+        return {
+            "arm": RECOMMENDED if RECOMMENDED in others else others[0],
+            "baseline": self.settings.baseline,
+            "shots": self.shots[(len(self.shots) - 1) // 2],
+            "metric": self.settings.metric,
+        }
+
+    def run(self) -> None:
+        """Compute every cell that is not there yet."""
+        for unit in self.units:
+            task = self.task.with_split(unit.split)
+            encoders: dict[str, Encoder] = {}
+            labelled = self._labelled(task, unit)
+            for arm in self.arms:
+                key = start_key(arm, task)
+                if key not in encoders:
+                    encoders[key] = open_encoder(
+                        task, arm, unit, self.steps, labelled, self.folder, self.reporter
+                    )
+                    if encoders[key].warning:
+                        self.warnings.append(f"{arm.name}: {encoders[key].warning}")
+            by_arm = {arm.name: encoders[start_key(arm, task)] for arm in self.arms}
+            self._fill_cells(task, unit, by_arm)
+            self._choose(task, unit, by_arm)
+            for encoder in encoders.values():
+                release(encoder)
+
+    def rows(self, task: Task, shots: int, draw: int) -> np.ndarray:
+        """Return the visible labelled rows of a draw."""
+        return task.dataset.visible(shots or None, draw)
+
+    def _labelled(self, task: Task, unit: Unit) -> np.ndarray:
+        drawn = [self.rows(task, max(self.shots), draw) for draw in unit.draws]
+        return np.unique(np.concatenate(drawn))
+
+    def _fill_cells(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
+        todo = list(self._planned(task, unit))
+        title = f"cells (split {unit.split}, seed {unit.pretraining})"
+        with self.reporter.stage(title, len(todo), what="cells") as advance:
+            for done, (arm, shots, draw, streams, name) in enumerate(todo, 1):
+                row = load_cell(self.folder / "cells", name)
+                if row is None:
+                    row = self._cell(task, arm, shots, draw, streams, name, encoders[arm.name])
+                self.cells.append(row)
+                advance(done)
+
+    def _planned(
+        self, task: Task, unit: Unit
+    ) -> Iterator[tuple[Arm, int, int, Streams, str]]:
+        known = {cell["id"] for cell in self.cells}
+        key = data_key(task)
+        for arm in self.arms:
+            for shots in self.shots:
+                for draw in unit.draws:
+                    starts = arm.start in ("pretrained", "random")
+                    streams = Streams(
+                        unit.split,
+                        draw,
+                        unit.pretraining if starts else None,
+                        training_seed(arm, shots, unit, draw),
+                    )
+                    steps = {
+                        **({} if not arm.method else self.steps.pretrain),
+                        "fit": self._fit_steps(arm, task, shots),
+                    }
+                    name = cell_id(task, key, arm, shots, streams, steps)
+                    # Cells that no pre-training seed touches are shared by all units of a split.
+                    if name not in known:
+                        yield arm, shots, draw, streams, name
+
+    def _fit_steps(self, arm: Arm, task: Task, shots: int) -> int:
+        if not arm.trains:
+            return 0
+        table = self.steps.scratch if arm.start == "scratch" else self.steps.finetune
+        return table[str(label_count(task, shots))]
+
+    def _cell(
+        self,
+        task: Task,
+        arm: Arm,
+        shots: int,
+        draw: int,
+        streams: Streams,
+        name: str,
+        encoder: Encoder,
+    ) -> dict[str, Any]:
+        rows = self.rows(task, shots, draw)
+        test = task.dataset.rows("test")
+        try:
+            row, probabilities = score_cell(task, arm, shots, streams, encoder, rows, self.steps)
+        except FewlabelsError as error:
+            self.reporter.say(f"cell failed: {arm.name} at {shots} labels: {error}")
+            return failed_cell(arm, shots, streams, name, str(error.message))
+        row = {"id": name, **row}
+        scores = image_scores(task.dataset.labels[test], probabilities, self.settings.metric)
+        save_cell(self.folder / "cells", row, scores, probabilities.argmax(1))
+        return row
+
+    def _choose(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
+        """Choose the best arm on the labels of each draw, or of the first one."""
+        every = self.settings.select == "all"
+        if self.choices and not every:
+            return
+        for draw in unit.draws if every else unit.draws[:1]:
+            for shots in self.shots:
+                path = f"choices/{unit.split}-{unit.pretraining}-{draw}-{shots}.json"
+                place = self.folder / path
+                if place.exists():
+                    found = read_json(place)
+                else:
+                    rows = self.rows(task, shots, draw)
+                    found = choose(task, self.arms, encoders, rows, self.steps, seed=draw)
+                    found |= {"shots": shots, "split": unit.split, "draw": draw}
+                    write_atomic(place, to_json(found) + "\n")
+                self.choices.append(found)
+
+
+def label_count(task: Task, shots: int) -> int:
+    """Return how many labelled images a number of shots comes to."""
+    if shots == OWN_LABELS:
+        return len(task.dataset.visible(None, 0))
+    return shots * task.num_classes
+
+
+def failed_cell(
+    arm: Arm, shots: int, streams: Streams, name: str, why: str
+) -> dict[str, Any]:
+    """Return the row of a cell that could not be computed."""
+    empty = dict.fromkeys([*METRICS, "seconds", "steps", "images_seen", "peak_memory_mb"])
+    return {
+        "id": name,
+        "arm": arm.name,
+        "shots": shots,
+        "seed": streams.labels,
+        "streams": asdict(streams),
+        **empty,
+        "failed": why,
+    }
+
+
+def prepare(
+    options: DataOptions, settings: Settings, reporter: Reporter
+) -> tuple[Task, list[Arm], list[Unit]]:
+    """Open the data and lay out the units; refuse what cannot be compared.
+
+    Raises
+    ------
+    DataError, UsageError
+        For data without classes or test images, and settings out of range.
+    """
+    arms = parse_arms(list(settings.arms))
+    if settings.baseline not in settings.arms:
+        raise UsageError(
+            "usage.baseline",
+            f"the baseline {settings.baseline!r} is not among the arms",
+            f"--arms {settings.baseline},{','.join(settings.arms)}",
+        )
+    if settings.metric not in METRICS:
+        raise unknown("metric", settings.metric, METRICS)
+    if settings.backbone != "auto":
+        arms = [with_backbone(arm, settings.backbone) for arm in arms]
+    task = open_task(options, policy=settings.policy, device=settings.device, reporter=reporter)
+    require_classes(task.dataset)
+    if not len(task.dataset.rows("test")):
+        raise DataError(
+            "data.test",
+            "no labelled image fell into the test split, so nothing could be proved",
+            "label more images, or give a test/ folder",
+        )
+    if settings.labels:
+        refuse_shortage(task, max(settings.labels))
+    units = make_units(
+        given=task.dataset.splits_given,
+        draws=settings.seeds,
+        pretraining_seeds=settings.pretraining_seeds,
+        seed=settings.seed,
+        own_labels=settings.labels is None,
+    )
+    return task, arms, units
+
+
+def with_backbone(arm: Arm, backbone: str) -> Arm:
+    """Return the arm on the backbone named for all, unless it names its own."""
+    keep = arm.start == "pixels" or arm.backbone != "auto"
+    return arm if keep else replace(arm, backbone=backbone)
+
+
+def refuse_shortage(task: Task, shots: int) -> None:
+    """Refuse a label budget that no class can fill.
+
+    Raises
+    ------
+    DataError
+        Naming the classes with fewer training labels, when all of them have fewer.
+    """
+    rows = task.dataset.labelled_rows("train")
+    counts = np.bincount(task.dataset.labels[rows], minlength=task.num_classes)
+    if counts.max() < shots:
+        raise DataError(
+            "data.few_labels",
+            f"--labels {shots}, but the class with most training labels has {counts.max()}",
+            f"--labels {counts.max()} or fewer",
+        )
+
+
+def cell_plan(task: Task, arms: Sequence[Arm], settings: Settings) -> Steps:
+    """Settle the steps of a comparison whose budget is that of one cell."""
+    counts = label_counts(task, settings)
+    budget = parse_duration(settings.budget)
+    return settle_steps(task, arms, measure_costs(task, arms, counts), budget)
+
+
+def label_counts(task: Task, settings: Settings) -> list[int]:
+    """Return the numbers of labelled images that will occur."""
+    return sorted({label_count(task, shots) for shots in settings.labels or (OWN_LABELS,)})
+
+
+def finished(run: RunFolder, config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the stored result of a finished folder.
+
+    Raises
+    ------
+    UsageError
+        It was made with another configuration.
+    """
+    if not run.same_config(config):
+        raise UsageError(
+            "run.finished",
+            f"{run.path} holds a finished run with another configuration",
+            "another --out",
+        )
+    result: dict[str, Any] = read_json(run.path / name)
+    return {**result, "already_done": True}
+
+
+def begin(
+    run: RunFolder,
+    task: Task,
+    arms: list[Arm],
+    units: list[Unit],
+    settings: Settings,
+    settle: Callable[[], Steps],
+    config: dict[str, Any],
+    reporter: Reporter,
+) -> Comparison:
+    """Settle or read the plan, compute all cells, and return the comparison.
+
+    Parameters
+    ----------
+    settle : callable
+        Makes the plan where an earlier start in this folder has left none.
+
+    Raises
+    ------
+    UsageError, DataError
+        The folder was begun with another configuration, or with other data.
+    """
+    if (run.path / "config.yaml").exists() and not run.same_config(config):
+        raise UsageError(
+            "run.config",
+            f"{run.path} holds an unfinished run with another configuration",
+            "the same flags as before, or another --out",
+        )
+    key = data_key(task)
+    stored = run.path / "data.json"
+    if stored.exists() and read_json(stored)["key"] != key:
+        raise DataError(
+            "data.changed",
+            f"the images or labels are not those {run.path} was begun with",
+            "another --out",
+        )
+    plan = run.path / "plan.json"
+    steps = Steps(**read_json(plan)) if plan.exists() else settle()
+    run.write_config(config)
+    run.write_json("data.json", {"key": key, "name": task.dataset.name})
+    run.write_json("plan.json", asdict(steps))
+    task.dataset.manifest.save(run.path / "manifest.parquet")
+    comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
+    said = comparison.declared
+    reporter.say(
+        f"declared before the run: {said['arm']} against {said['baseline']} at "
+        f"{said['shots'] or 'all'} labels per class, by {said['metric']}"
+    )
+    began = time.perf_counter()
+    comparison.run()
+    reporter.say(f"all {len(comparison.cells)} cells done in {time.perf_counter() - began:.0f} s")
+    return comparison
+
+
+def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, Any]:
+    """Sum the cells up, write ``comparison.json`` and return it."""
+    task, settings = comparison.task, comparison.settings
+    test, train = len(task.dataset.rows("test")), len(task.dataset.rows("train"))
+    found = summarise(
+        comparison.cells,
+        comparison.arms,
+        comparison.declared,
+        baseline=settings.baseline,
+        overlap=test / max(train, 1),
+        cell_folder=run.path / "cells",
+    )
+    looks = look(test_key(task), f"compare {task.dataset.name}")
+    last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
+    result = {
+        "schema": 1,
+        "kind": "comparison",
+        "run": str(run.path),
+        "name": task.dataset.name,
+        "command": command,
+        "declared": comparison.declared,
+        "arms": [arm.describe() for arm in comparison.arms],
+        "cells": comparison.cells,
+        **found,
+        "best": last[0] if last else None,
+        "choices": comparison.choices,
+        "design": {
+            "splits": len({unit.split for unit in comparison.units}),
+            "draws": len({(u.split, d) for u in comparison.units for d in u.draws}),
+            "pretraining_seeds": len(comparison.units),
+            "budget": settings.budget,
+            "budget_seconds": _seconds(settings.budget),
+            "images_train": train,
+            "images_test": test,
+            "splits_given": task.dataset.splits_given,
+        },
+        "inspect": task.dataset.report,
+        "environment": describe(str(task.device)),
+        "config": {**asdict(settings), "plan": asdict(comparison.steps)},
+        "seconds": sum(c["transfer_seconds"] for c in comparison.cells if not c["failed"])
+        + _pretraining_seconds(comparison.cells),
+        "looks_at_test": looks,
+        "warnings": [*task.dataset.report["warnings"], *dict.fromkeys(comparison.warnings)],
+    }
+    checked = validate("compare", result)
+    run.write_json("comparison.json", checked)
+    return checked
+
+
+def _pretraining_seconds(cells: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds of all pre-trainings, each counted once."""
+    seen: dict[tuple[Any, ...], float] = {}
+    for cell in cells:
+        if not cell["failed"] and cell["pretrain_seconds"]:
+            streams = cell["streams"]
+            method = cell["arm"].partition("+")[0]
+            seen[method, streams["split"], streams["pretraining"]] = cell["pretrain_seconds"]
+    return sum(seen.values())
+
+
+def _seconds(budget: str) -> float | None:
+    duration = parse_duration(budget)
+    return duration.value if duration.unit == "seconds" else None

@@ -1,0 +1,264 @@
+"""The plan of a comparison: which seeds meet which, and how many steps everything takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fewlabels import __version__
+from fewlabels.core.errors import UsageError
+from fewlabels.core.seeding import stream
+from fewlabels.data.loader import Batches
+from fewlabels.pipeline.stages import (
+    FEATURE_IMAGES,
+    GRID,
+    finetune_steps,
+    features,
+    new_backbone,
+    pretrain_steps,
+)
+from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.study.arms import Arm
+from fewlabels.training.durations import Duration
+from fewlabels.training.loop import Plan, calibrate
+from fewlabels.transfer.parameters import SCRATCH, FineTune, fresh_classifier
+
+OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One split with one pre-training seed, and the label draws that meet it.
+
+    Attributes
+    ----------
+    split, pretraining : int
+        Seeds of the two streams.
+    draws : tuple of int
+        Seeds of the label draws.
+    """
+
+    split: int
+    pretraining: int
+    draws: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The four random streams of a cell."""
+
+    split: int
+    labels: int
+    pretraining: int | None
+    training: int
+
+
+def make_units(
+    *, given: bool, draws: int, pretraining_seeds: int, seed: int, own_labels: bool
+) -> list[Unit]:
+    """Return the units of a comparison.
+
+    With a given split every pre-training seed meets every label draw. Otherwise each
+    pre-training seed comes with a random split of its own, and the draws are dealt out.
+
+    Examples
+    --------
+    >>> make_units(given=False, draws=4, pretraining_seeds=2, seed=0, own_labels=False)
+    [Unit(split=0, pretraining=0, draws=(0, 1)), Unit(split=1, pretraining=1, draws=(2, 3))]
+    """
+    if draws < 1 or pretraining_seeds < 1:
+        raise UsageError("usage.seeds", "seeds must be 1 or more")
+    if own_labels:
+        draws = 1 if given else pretraining_seeds
+    first = 1_000 * seed
+    if given:
+        every = tuple(range(first, first + draws))
+        return [Unit(0, first + p, every) for p in range(pretraining_seeds)]
+    count = min(pretraining_seeds, draws)
+    dealt = [tuple(int(d) + first for d in part) for part in np.array_split(range(draws), count)]
+    return [Unit(first + p, first + p, part) for p, part in enumerate(dealt)]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How long everything trains: what a budget becomes, once.
+
+    Attributes
+    ----------
+    pretrain : dict
+        Steps by ``method:backbone``.
+    finetune, scratch : dict
+        Steps by number of labels (as text, for JSON).
+    seconds : dict
+        What the calibration measured, by stage; for the plan's own estimate.
+    """
+
+    pretrain: dict[str, int]
+    finetune: dict[str, int]
+    scratch: dict[str, int]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a short calibration measured.
+
+    Attributes
+    ----------
+    finetune : float
+        Seconds of one step of a fine-tune.
+    extraction : float
+        Seconds to extract the features of the training set.
+    labels : tuple of int
+        Numbers of labelled images that will occur.
+    """
+
+    finetune: float
+    extraction: float
+    labels: tuple[int, ...]
+
+    def transfer(self, *, trains: bool) -> float:
+        """Return the seconds of the longest transfer that follows a pre-training."""
+        fine = finetune_steps(max(self.labels), pretrained=True) * self.finetune
+        return self.extraction + (fine if trains else 0.0)
+
+
+def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
+    """Time a few steps of each kind of transfer on the slowest backbone that takes part."""
+    trained = {pick_backbone(a.backbone, task) for a in arms if a.trains}
+    encoders = {pick_backbone(a.backbone, task) for a in arms if a.start != "pixels"}
+    return Costs(
+        finetune=max((_finetune_pace(task, b, max(labels)) for b in trained), default=0.0),
+        extraction=max((_extraction_seconds(task, b) for b in encoders), default=0.0),
+        labels=tuple(labels),
+    )
+
+
+def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration) -> Steps:
+    """Turn the budget of a cell into steps of each stage.
+
+    The transfer takes its fixed number of steps; pre-training takes what is left of the
+    budget, so that every pre-trained cell lasts as long in all. Scratch stops by its own
+    fixed rule, or at the budget if that comes first.
+
+    Parameters
+    ----------
+    budget : Duration
+        Of one cell: pre-training and transfer.
+
+    Raises
+    ------
+    UsageError
+        The budget leaves nothing for pre-training.
+    """
+    fine = {str(n): finetune_steps(n, pretrained=True) for n in costs.labels}
+    scratch = {str(n): finetune_steps(n, pretrained=False) for n in costs.labels}
+    seconds = {"finetune": costs.finetune, "extraction": costs.extraction}
+    pretrain: dict[str, int] = {}
+    left = budget
+    if budget.unit == "seconds":
+        reserve = costs.transfer(trains=any(a.trains and a.method for a in arms))
+        left = Duration(budget.value - reserve, "seconds")
+        if left.value < 0.2 * budget.value:
+            raise UsageError(
+                "usage.budget",
+                f"a budget of {budget} leaves too little for pre-training: the transfer alone "
+                f"takes about {reserve:.0f} seconds",
+                f"--budget {int(reserve * 3) + 1}s",
+            )
+        if costs.finetune:
+            most = max(1, int(budget.value / costs.finetune))
+            scratch = {n: min(s, most) for n, s in scratch.items()}
+    for method, backbone in sorted(
+        {(a.method or "", pick_backbone(a.backbone, task)) for a in arms}
+    ):
+        if method:
+            steps, pace = pretrain_steps(task, method, backbone, left)
+            pretrain[f"{method}:{backbone}"] = steps
+            seconds[f"pretrain:{method}:{backbone}"] = pace
+    return Steps(pretrain, fine, scratch, seconds)
+
+
+def _finetune_pace(task: Task, backbone: str, count: int) -> float:
+    rows = task.dataset.labelled_rows("train")[: max(count, 2)]
+
+    def build() -> FineTune:
+        encoder = new_backbone(task, backbone, 0)
+        width = int(features(task, encoder, rows[:1]).shape[1])
+        classifier = fresh_classifier(encoder, task.num_classes, width, grid=GRID).to(task.device)
+        return FineTune(
+            classifier,
+            rows,
+            task.dataset.labels[rows],
+            task.pictures,
+            task.policies.views,
+            SCRATCH,
+            freeze_norm=False,
+        ).to(task.device)
+
+    batches = Batches(task.dataset.store, rows, SCRATCH.batch_size, seed=0, device=task.device)
+    return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
+
+
+def _extraction_seconds(task: Task, backbone: str) -> float:
+    encoder = new_backbone(task, backbone, 0)
+    rows = task.dataset.rows("train")
+    sample = rows[:1_024]
+    features(task, encoder, sample[:64])  # the first call warms up
+    began = time.perf_counter()
+    features(task, encoder, sample)
+    each = (time.perf_counter() - began) / len(sample)
+    return each * min(FEATURE_IMAGES, len(rows))
+
+
+def data_key(task: Task) -> str:
+    """Return a hash of everything about the data that can change a result."""
+    dataset = task.dataset
+    parts = [
+        np.ascontiguousarray(dataset.store.sha256).tobytes(),
+        np.ascontiguousarray(dataset.labels).tobytes(),
+        np.ascontiguousarray(dataset.split).tobytes(),
+        json.dumps([*dataset.classes, asdict(task.pictures), task.policy, task.bf16]).encode(),
+    ]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def test_key(task: Task) -> str:
+    """Return the content hash of the test set, whatever folder it lies in."""
+    rows = task.dataset.rows("test")
+    digests = sorted(task.dataset.store.sha256[row].tobytes() for row in rows)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def cell_id(
+    task: Task, key: str, arm: Arm, shots: int, streams: Streams, steps: dict[str, int]
+) -> str:
+    """Return the hash that names a cell: of everything that can change its result.
+
+    Parameters
+    ----------
+    key : str
+        From `data_key`.
+    """
+    about: dict[str, Any] = {
+        "version": __version__,
+        "data": key,
+        "arm": [arm.start, arm.method, pick_backbone(arm.backbone, task), arm.transfer],
+        "shots": shots,
+        "streams": asdict(streams),
+        "steps": steps,
+        "device": task.device.type,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def training_seed(arm: Arm, shots: int, unit: Unit, draw: int) -> int:
+    """Return the seed of a cell's own training stream."""
+    pretraining = unit.pretraining if arm.start in ("pretrained", "random") else "-"
+    return stream(0, "training", arm.name, shots, unit.split, pretraining, draw) % 2**31

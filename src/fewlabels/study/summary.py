@@ -1,0 +1,143 @@
+"""From cells to a finding: curves, verdicts, label savings, and the sentence that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.evaluation.cells import design_of
+from fewlabels.evaluation.savings import curves, label_saving
+from fewlabels.evaluation.verdicts import verdict_table
+from fewlabels.study.arms import Arm
+from fewlabels.study.cells import load_scores
+
+
+def summarise(
+    cells: Sequence[dict[str, Any]],
+    arms: Sequence[Arm],
+    declared: Mapping[str, Any],
+    *,
+    baseline: str,
+    overlap: float,
+    cell_folder: Path,
+) -> dict[str, Any]:
+    """Return the statistical part of ``comparison.json``.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        All cells, failed ones included.
+    declared : mapping
+        ``arm``, ``baseline``, ``shots``, ``metric``, from before the run.
+    overlap : float
+        Test images over training images.
+    """
+    names = [arm.name for arm in arms]
+    metric = str(declared["metric"])
+    design = design_of(cells, overlap=overlap)
+    images = _image_scores(cells, cell_folder) if design.kind == "given" else None
+    table = verdict_table(cells, declared, names, baseline, design=design, images=images)
+    # The plain baselines get verdicts of their own: beating scratch but not pixels is no win.
+    for other in ("pixels", "pixels+spreading", "random+features"):
+        if other in names and other != baseline and declared["arm"] != other:
+            pair = [str(declared["arm"])]
+            table += [
+                row
+                for row in verdict_table(
+                    cells,
+                    {**declared, "baseline": other},
+                    pair,
+                    other,
+                    design=design,
+                    images=images,
+                )
+            ]
+    primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
+    for row in table:
+        row["primary"] = row is primary
+    shots = sorted({cell["shots"] for cell in cells})
+    savings = [
+        label_saving(cells, name, baseline, n, metric=metric, design=design)
+        for name in names
+        if name != baseline and len(shots) > 1
+        for n in shots
+    ]
+    result: dict[str, Any] = {
+        "curves": curves(cells, names, design=design, metric=metric, images=images),
+        "verdicts": _readjusted(table),
+        "label_saving": savings,
+        "forecast": [],
+        "primary": None,
+    }
+    if primary is not None:
+        result["primary"] = {**primary, "sentence": sentence(primary)}
+    return result
+
+
+def _readjusted(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Correct all rows but the declared one as a single family (Holm)."""
+    from fewlabels.evaluation.verdicts import holm
+
+    others = [row for row in table if not row["primary"]]
+    adjusted = holm([float("nan") if row["p"] is None else row["p"] for row in others])
+    for row, p in zip(others, adjusted, strict=True):
+        row["p_holm"] = None if np.isnan(p) else p
+        decided = not np.isnan(p) and p < 0.05
+        row["verdict"] = (
+            ("helps" if row["difference"] > 0 else "hurts") if decided else "undecided"
+        )
+    return table
+
+
+def _image_scores(
+    cells: Sequence[dict[str, Any]], folder: Path
+) -> dict[tuple[str, int], np.ndarray]:
+    """Return the mean score of each test image by arm and shots."""
+    sums: dict[tuple[str, int], list[np.ndarray]] = {}
+    for cell in cells:
+        scores = None if cell["failed"] else load_scores(folder, cell["id"])
+        if scores is not None:
+            sums.setdefault((cell["arm"], cell["shots"]), []).append(scores)
+    return {key: np.mean(parts, axis=0) for key, parts in sums.items()}
+
+
+_METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "recall_macro": "macro recall",
+    "f1_macro": "macro F1",
+    "nll": "negative log-likelihood",
+}
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """Return a verdict in words.
+
+    Examples
+    --------
+    >>> sentence({"arm": "a", "baseline": "b", "shots": 4, "metric": "accuracy",
+    ...     "difference": 0.08, "low": 0.05, "high": 0.11, "verdict": "helps", "detectable": 0.04})
+    'a helps: accuracy is 8.0 points (5.0 to 11.0) above b at 4 labels per class.'
+    """
+    labels = f"{row['shots']} label{'s' if row['shots'] != 1 else ''} per class"
+    where = f"at {labels}" if row["shots"] else "with the labels there are"
+    metric = _METRICS.get(row["metric"], row["metric"])
+    if row["difference"] is None or row["low"] is None:
+        return f"{row['arm']} against {row['baseline']} {where}: too few repetitions to judge."
+    scale, unit = (1.0, "") if row["metric"] == "nll" else (100.0, " points")
+    difference, low, high = (scale * row[name] for name in ("difference", "low", "high"))
+    if row["verdict"] == "undecided":
+        return (
+            f"Undecided: {row['arm']} differs from {row['baseline']} by {difference:+.1f}{unit} "
+            f"({low:+.1f} to {high:+.1f}) in {metric} {where}; this design could have seen "
+            f"{scale * row['detectable']:.1f}{unit}."
+        )
+    side = "above" if difference > 0 else "below"
+    low, high = sorted((abs(low), abs(high)))
+    return (
+        f"{row['arm']} {row['verdict']}: {metric} is {abs(difference):.1f}{unit} "
+        f"({low:.1f} to {high:.1f}) {side} {row['baseline']} {where}."
+    )

@@ -1,0 +1,1 @@
+"""The one training loop, its durations, schedule, checkpoints and progress."""

@@ -1,0 +1,22 @@
+"""What training takes from the machine."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the peak memory in MB: of the device where it counts, else of this process.
+
+    NaN where the system does not tell (Windows).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "win32":
+        return float("nan")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, else kilobytes

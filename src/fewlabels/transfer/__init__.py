@@ -1,0 +1,1 @@
+"""From an encoder and a few labels to a classifier: by its features or by its parameters."""

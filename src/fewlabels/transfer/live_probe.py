@@ -1,0 +1,135 @@
+"""Whether an encoder learns anything: rank of the embedding, and k-NN on the visible labels.
+
+Both are for people to look at while it trains; nothing is chosen by them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewlabels.core.types import Pictures
+from fewlabels.data.dataset import Dataset
+from fewlabels.transfer.features import extract
+
+PROBES = 8  # times the probe is taken in a run
+IMAGES = 512
+COLLAPSED_RANK = 3.0
+
+
+def effective_rank(features: Tensor) -> float:
+    """Return the exponential of the entropy of the singular values (Roy and Vetterli 2007).
+
+    RankMe (Garrido et al. 2023) uses it to judge encoders without labels.
+
+    Parameters
+    ----------
+    features : Tensor
+        ``(n, F)``.
+
+    Returns
+    -------
+    float
+        Between 1 and ``min(n, F)``; 1 when all features are alike up to scale.
+
+    Examples
+    --------
+    >>> round(effective_rank(torch.eye(8) - 1 / 8), 3)
+    7.0
+    """
+    values = torch.linalg.svdvals((features - features.mean(0)).double())
+    total = float(values.sum())
+    if total < 1e-9:
+        return 1.0
+    shares = values / total
+    shares = shares[shares > 1e-12]
+    return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+def leave_one_out_knn(features: Tensor, labels: np.ndarray, *, k: int = 5) -> float:
+    """Return the accuracy of a k-NN vote of all other labelled images.
+
+    Parameters
+    ----------
+    features : Tensor
+        ``(n, F)``.
+    labels : ndarray
+        ``(n,)`` int64.
+    k : int
+        Neighbours; never more than ``n - 1``.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN with fewer than two images.
+    """
+    if len(labels) < 2:
+        return float("nan")
+    unit = F.normalize(features - features.mean(0), dim=1)
+    similarity = unit @ unit.T
+    similarity.fill_diagonal_(-2.0)
+    near = similarity.topk(min(k, len(labels) - 1), dim=1)
+    votes = F.one_hot(torch.from_numpy(labels)[near.indices]).float()
+    weighted = (votes * (near.values / 0.1).exp()[:, :, None]).sum(1)
+    return float((weighted.argmax(1).numpy() == labels).mean())
+
+
+class LiveProbe:
+    """Probes an encoder on the visible labels of a data set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    pictures : Pictures
+    device : torch.device
+    rows : ndarray, optional
+        ``(n,)`` visible labelled rows; without them only the rank is measured.
+    bf16 : bool
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        pictures: Pictures,
+        device: torch.device,
+        *,
+        rows: np.ndarray | None = None,
+        bf16: bool = False,
+    ) -> None:
+        self.dataset = dataset
+        self.pictures = pictures
+        self.device = device
+        self.rows = rows
+        self.bf16 = bf16
+        train = dataset.rows("train")
+        self.sample = train[np.linspace(0, len(train) - 1, min(len(train), IMAGES)).astype(int)]
+
+    def __call__(self, encoder: nn.Module) -> dict[str, float]:
+        """Return ``rank`` and, where labels are visible, ``knn``."""
+        result = {"rank": effective_rank(self._features(encoder, self.sample))}
+        if self.rows is not None and len(self.rows) > 1:
+            x = self._features(encoder, self.rows)
+            result["knn"] = leave_one_out_knn(x, self.dataset.labels[self.rows])
+        return result
+
+    def verdict(self, encoder: nn.Module) -> tuple[float, str]:
+        """Return the rank and a warning in words, empty when all is well."""
+        rank = effective_rank(self._features(encoder, self.sample))
+        if len(self.sample) > 2 * COLLAPSED_RANK and rank < COLLAPSED_RANK:
+            return rank, (
+                f"the encoder has collapsed: its features of {len(self.sample)} images span "
+                f"about {rank:.1f} directions, so images can hardly be told apart"
+            )
+        return rank, ""
+
+    def _features(self, encoder: nn.Module, rows: np.ndarray) -> Tensor:
+        return extract(
+            encoder,
+            self.dataset.store,
+            rows,
+            self.pictures,
+            device=self.device,
+            bf16=self.bf16,
+        )

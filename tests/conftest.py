@@ -1,0 +1,101 @@
+"""Fixtures every test may use: a cache of its own, no network, and the real data sets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from fewlabels.results.lock import Lock
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; torch reads this when it is first imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Deadlines measure the machine's load, and a drawn seed makes a red build that cannot be repeated.
+settings.register_profile("fewlabels", deadline=None, derandomize=True, database=None)
+settings.load_profile("fewlabels")
+
+WITHOUT_DATA = "data set not found"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests out of the user's cache and off the network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> Path:
+    """CIFAR-10 as JPEG files: ``train|test/<class>/*.jpg``, 32x32."""
+    return _data_set("cifar10")
+
+
+@pytest.fixture(scope="session")
+def clothing() -> Path:
+    """3,781 photos of clothing: ``train|validation|test/<class>/*.jpg``, about 400x533."""
+    return _data_set("clothing")
+
+
+def _data_set(name: str) -> Path:
+    for folder in _places():
+        if (folder / name / "train").is_dir():
+            return folder / name
+        if (folder / f"{name}.zip").is_file():
+            return _unpacked(folder / f"{name}.zip")
+    looked = " or ".join(str(folder) for folder in _places())
+    pytest.skip(f"{WITHOUT_DATA}: no {name} in {looked}; set FEWLABELS_DATA")
+
+
+def _places() -> list[Path]:
+    named = os.environ.get("FEWLABELS_DATA")
+    return [Path(named)] if named else [Path(__file__).parents[2] / "shared" / "data"]
+
+
+def _unpacked(archive: Path) -> Path:
+    """Unpack once, outside the repository; whole or not at all, whoever else tries."""
+    about = archive.stat()
+    place = Path(tempfile.gettempdir()) / f"fewlabels-test-data-{_user()}"
+    done = place / f"{archive.stem}-{about.st_size}-{int(about.st_mtime)}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    with Lock(place / f"{archive.stem}.lock", wait=300):
+        if not done.is_dir():
+            partial = place / f"partial-{uuid.uuid4().hex}"
+            try:
+                with zipfile.ZipFile(archive) as packed:
+                    packed.extractall(partial)
+                partial.rename(done)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return _root(done)
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "me")
+
+
+def _root(folder: Path) -> Path:
+    """Return the folder that holds ``train/``: the archive's own, or the one folder in it."""
+    return folder if (folder / "train").is_dir() else next(folder.glob("*/train")).parent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which tests found no data, since a skipped proof is no proof."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    without = sum(WITHOUT_DATA in str(report.longrepr) for report in skipped)
+    if without:
+        terminalreporter.section("real images not found", yellow=True)
+        terminalreporter.line(
+            f"{without} tests on real images were SKIPPED: set FEWLABELS_DATA to a folder with "
+            "cifar10.zip and clothing.zip (or the unpacked folders)"
+        )

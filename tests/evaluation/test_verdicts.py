@@ -1,0 +1,272 @@
+"""Verdicts say what the cells allow, and no more."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fewlabels.evaluation.cells import Design, design_of
+from fewlabels.evaluation.planning import half_width_forecast
+from fewlabels.evaluation.verdicts import compare_arms, holm, mean_interval, verdict_table
+
+
+def cell(arm, value, *, split=0, labels=0, pretraining=None, training=0, shots=4, **more):
+    streams = {
+        "split": split,
+        "labels": labels,
+        "pretraining": pretraining,
+        "training": training,
+    }
+    return {
+        "arm": arm,
+        "shots": shots,
+        "streams": streams,
+        "accuracy": value,
+        "failed": None,
+        **more,
+    }
+
+
+def arm_cells(arm, values, **more):
+    """Cells of a (P, L) table; one row without pre-training for a (L,) one."""
+    values = np.asarray(values)
+    if values.ndim == 1:
+        return [cell(arm, float(v), labels=i, **more) for i, v in enumerate(values)]
+    return [
+        cell(arm, float(v), labels=i, pretraining=p, **more)
+        for p, row in enumerate(values)
+        for i, v in enumerate(row)
+    ]
+
+
+def split_cells(arm, values, **more):
+    return [cell(arm, float(v), split=i, labels=0, **more) for i, v in enumerate(values)]
+
+
+def compare(a, b, **more):
+    return compare_arms(a, b, design=design_of([*a, *b], overlap=0.0), **more)
+
+
+def test_repeated_splits_without_correction_are_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.6, 0.05, 8), rng.normal(0.5, 0.05, 8)
+    found = compare(split_cells("a", a), split_cells("b", b))
+    reference = stats.ttest_rel(a, b)
+    interval = reference.confidence_interval()
+    assert found.difference == pytest.approx((a - b).mean())
+    assert found.p == pytest.approx(reference.pvalue)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert (found.verdict, found.n, found.df) == ("helps", 8, 7)
+
+
+def test_the_overlap_correction_widens_the_interval():
+    rng = np.random.default_rng(0)
+    cells = [*split_cells("a", rng.normal(0.6, 0.05, 10)), *split_cells("b", [0.5] * 10)]
+    plain, wide = (
+        compare_arms(cells[:10], cells[10:], design=design_of(cells, overlap=o)) for o in (0, 0.125)
+    )
+    assert wide.se / plain.se == pytest.approx(math.sqrt((0.1 + 0.125) / 0.1))
+
+
+def test_draws_inside_a_split_are_averaged_first():
+    a = [
+        cell("a", v, split=s, labels=i)
+        for s, row in enumerate([[0.5, 0.7], [0.6, 0.8]])
+        for i, v in enumerate(row)
+    ]
+    b = [cell("b", 0.5, split=s, labels=i) for s in range(2) for i in range(2)]
+    found = compare(a, b)
+    assert (found.n, found.df) == (2, 1)
+    assert found.difference == pytest.approx(0.15)
+
+
+def test_an_arm_without_pre_training_serves_every_seed():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.6, 0.02, (3, 5)), rng.normal(0.5, 0.02, 5)
+    found = compare(arm_cells("a", a), arm_cells("b", b))
+    repeated = compare(arm_cells("a", a), arm_cells("b", np.tile(b, (3, 1))))
+    assert found.n == 15
+    assert (found.difference, found.se) == pytest.approx((repeated.difference, repeated.se))
+    mirrored = compare(arm_cells("b", b), arm_cells("a", a))
+    assert mirrored.difference == pytest.approx(-found.difference)
+    assert mirrored.verdict == "hurts"
+
+
+def test_training_seeds_are_averaged_within_a_pair():
+    a = arm_cells("a", [0.6, 0.7])
+    b = [cell("b", v, labels=i, training=t) for i in range(2) for t, v in enumerate([0.4, 0.6])]
+    found = compare(a, b)
+    assert found.n == 2
+    assert found.difference == pytest.approx(0.15)
+
+
+def test_one_pre_training_seed_is_said_aloud():
+    b = arm_cells("b", [0.5, 0.52, 0.51])
+    one = compare(arm_cells("a", [[0.6, 0.61, 0.65]]), b)
+    assert "does not cover pre-training" in one.note
+    several = compare(arm_cells("a", [[0.6, 0.61, 0.65], [0.6, 0.63, 0.65]]), b)
+    plain = compare(arm_cells("a", [0.6, 0.61, 0.65]), b)
+    assert "pre-training" not in several.note + plain.note
+
+
+def test_one_label_draw_is_said_aloud():
+    found = compare(arm_cells("a", [[0.6], [0.7], [0.65]]), arm_cells("b", [0.5]))
+    assert "one label draw" in found.note
+
+
+def test_a_draw_for_each_seed_is_a_unit_not_a_crossed_table():
+    a = [cell("a", v, labels=i, pretraining=i) for i, v in enumerate([0.6, 0.65, 0.7, 0.72])]
+    b = arm_cells("b", [0.5, 0.52, 0.51, 0.5])
+    found = compare(a, b)
+    reference = stats.ttest_rel([0.6, 0.65, 0.7, 0.72], [0.5, 0.52, 0.51, 0.5])
+    assert found.p == pytest.approx(reference.pvalue)
+    assert found.n == 4
+
+
+def test_failed_cells_cost_their_draw_and_are_counted():
+    a = arm_cells("a", np.random.default_rng(0).normal(0.6, 0.02, (3, 6)))
+    a[7]["failed"] = "diverged"
+    table = verdict_table([*a, *arm_cells("b", [0.5] * 6)], {}, ["a"], "b")
+    assert table[0]["n"] == 15
+    assert "2 cells were left out" in table[0]["note"]
+
+
+def test_lower_is_better_turns_the_sign():
+    a = [{**c, "nll": c["accuracy"]} for c in arm_cells("a", [0.9, 0.95, 0.92])]
+    b = [{**c, "nll": c["accuracy"]} for c in arm_cells("b", [1.5, 1.6, 1.51])]
+    found = compare(a, b, metric="nll")
+    assert found.verdict == "helps"
+    assert 0 < found.low < found.difference < found.high
+
+
+def test_identical_arms_and_spreadless_ones_stay_undecided():
+    same = compare(arm_cells("a", [0.5, 0.6]), arm_cells("b", [0.5, 0.6]))
+    assert (same.verdict, same.p, same.low, same.high) == ("undecided", 1.0, 0.0, 0.0)
+    stiff = compare(arm_cells("a", [0.7, 0.7]), arm_cells("b", [0.5, 0.5]))
+    assert stiff.verdict == "undecided"
+    assert math.isnan(stiff.low)
+    assert "do not vary" in stiff.note
+
+
+def test_nothing_to_pair_is_undecided_and_survives_json():
+    found = compare(arm_cells("a", [0.5]), [cell("b", 0.4, labels=9)])
+    assert found.verdict == "undecided"
+    row = json.loads(json.dumps(found.row(), allow_nan=False))
+    assert row["low"] is None
+    single = compare(arm_cells("a", [0.5]), arm_cells("b", [0.4])).row()
+    assert (single["difference"], single["high"]) == (pytest.approx(0.1), None)
+
+
+def false_verdicts(make, trials: int, overlap: float = 0.0) -> float:
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(trials):
+        a, b = make(rng, "a"), make(rng, "b")
+        found = compare_arms(a, b, design=design_of([*a, *b], overlap=overlap))
+        wrong += found.verdict != "undecided"
+    return wrong / trials
+
+
+def slack(trials: int) -> float:
+    return float(stats.binom.ppf(0.99, trials, 0.05)) / trials
+
+
+def test_an_arm_against_itself_is_rarely_decided_on_one_split():
+    def make(rng, arm):
+        noise = rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.02, (3, 10))
+        return arm_cells(arm, 0.5 + noise)
+
+    assert false_verdicts(make, 600) <= slack(600)
+
+
+def test_an_arm_against_itself_is_rarely_decided_over_splits():
+    def make(rng, arm):
+        return split_cells(arm, rng.normal(0.5, 0.02, 10))
+
+    assert false_verdicts(make, 600) <= slack(600)
+
+
+def test_holm_by_hand():
+    # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") -> 0.03 0.06 0.06 0.02
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    with_gap = holm([0.01, math.nan])
+    assert with_gap[0] == 0.02
+    assert math.isnan(with_gap[1])
+
+
+def test_the_declared_verdict_stands_alone_and_the_rest_are_corrected():
+    rng = np.random.default_rng(0)
+    cells = []
+    for arm, gain in {"a": 0.02, "c": 0.015, "d": 0.0}.items():
+        for shots in (1, 4):
+            cells += split_cells(arm, 0.5 + gain + rng.normal(0, 0.015, 10), shots=shots)
+    for shots in (1, 4):
+        cells += split_cells("scratch", 0.5 + rng.normal(0, 0.015, 10), shots=shots)
+    declared = {"arm": "a", "baseline": "scratch", "shots": 4, "metric": "accuracy"}
+    rows = verdict_table(cells, declared, ["a", "c", "d", "scratch"], "scratch")
+    assert [row["primary"] for row in rows] == [True] + [False] * 5
+    assert (rows[0]["arm"], rows[0]["shots"]) == ("a", 4)
+    assert rows[0]["p_holm"] == rows[0]["p"]
+    assert [r["p_holm"] for r in rows[1:]] == pytest.approx(holm([r["p"] for r in rows[1:]]))
+    for row in rows:
+        assert (row["verdict"] == "undecided") == (row["p_holm"] > 0.05)
+
+
+def test_a_declared_verdict_may_have_another_baseline():
+    rng = np.random.default_rng(0)
+    cells = [c for arm in "abc" for c in split_cells(arm, rng.normal(0.5, 0.1, 5))]
+    declared = {"arm": "a", "baseline": "b", "shots": 4, "metric": "accuracy"}
+    rows = verdict_table(cells, declared, ["a", "b"], "c")
+    assert [(r["arm"], r["baseline"]) for r in rows] == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_image_scores_widen_the_verdict():
+    rng = np.random.default_rng(0)
+    cells = [*arm_cells("a", rng.normal(0.6, 0.01, (3, 5))), *arm_cells("b", [0.5] * 5)]
+    images = {("a", 4): rng.random(100), ("b", 4): rng.random(100)}
+    plain = verdict_table(cells, {}, ["a"], "b")[0]
+    wide = verdict_table(cells, {}, ["a"], "b", images=images)[0]
+    added = (images["a", 4] - images["b", 4]).var(ddof=1) / 100
+    assert wide["se"] ** 2 == pytest.approx(plain["se"] ** 2 + added)
+    assert "choice of test images" in plain["note"]
+    assert wide["note"] == ""
+
+
+def test_designs_are_told_apart_by_the_streams():
+    given = design_of(arm_cells("a", np.zeros((3, 5))) + arm_cells("b", np.zeros(5)))
+    assert (given.kind, given.splits, given.draws, given.pretraining_seeds) == ("given", 1, 5, 3)
+    repeated = design_of([cell("a", 0.5, split=s, pretraining=0) for s in range(4)])
+    assert (repeated.kind, repeated.splits, repeated.pretraining_seeds) == ("repeated", 4, 4)
+
+
+def test_bands_stay_between_nothing_and_everything():
+    cells = arm_cells("a", [0.99, 1.0, 0.93])
+    found = mean_interval(cells, design=design_of(cells))
+    assert found.low < found.value < found.high == 1.0
+    assert mean_interval([], design=design_of(cells)) is None
+
+
+def test_the_forecast_is_what_such_cells_then_give():
+    rng = np.random.default_rng(0)
+    planned = Design("given", 1, 10, 3)
+    half, detectable = half_width_forecast(
+        planned, sd_pretraining=0.01, sd_draws=0.02, sd_rest=0.01
+    )
+    got = []
+    for _ in range(200):
+        noise = rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.02, 10) + rng.normal(0, 0.01, (3, 10))
+        found = compare(arm_cells("a", 0.5 + noise), arm_cells("b", [0.5] * 10))
+        got.append(found.high - found.difference)
+    assert np.median(got) == pytest.approx(half, rel=0.25)
+    assert detectable > half
+    assert (
+        half_width_forecast(Design("repeated", 10, 10, 10), sd_draws=0.02, comparisons=18)[0]
+        > (half_width_forecast(Design("repeated", 10, 10, 10), sd_draws=0.02)[0])
+    )
+    assert math.isnan(half_width_forecast(Design("given", 1, 1, 1), sd_draws=0.02)[0])

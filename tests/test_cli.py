@@ -1,0 +1,507 @@
+"""The command line as its users meet it: words in; stdout, stderr and exit code out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewlabels.cli import main, output
+from fewlabels.cli.commands import VERBS
+from fewlabels.core import errors
+
+NAMES = [verb.__name__ for verb in VERBS]
+
+INSPECTED = {
+    "schema": 1,
+    "images": 12,
+    "labelled": 10,
+    "unlabelled": 1,
+    "classes": {"cat [tabby]": 7, "dog": 3},
+    "splits": {"train": 9, "val": 1, "test": 1},
+    "unreadable": 1,
+    "quarantine": [{"path": "cat/7.jpg", "reason": "truncated"}],
+    "duplicates": [],
+    "leaks": [],
+    "imbalance": 7 / 3,
+    "warnings": ["imbalance: beware"],
+}
+TRAINED = {
+    "schema": 1,
+    "run": "runs/pretrain-photos-1",
+    "method": "simclr",
+    "backbone": "tiny",
+    "parameters": 400_000,
+    "steps": 20,
+    "images_seen": 5_120,
+    "seconds": 3.5,
+    "images_per_second": 1_400.0,
+    "peak_memory_mb": None,
+    "final": {"loss": 4.5},
+    "probe": {"value": 0.5, "low": 0.4, "high": 0.6},
+}
+SCORED = {
+    "schema": 1,
+    "run": "runs/finetune-photos-1",
+    "split": "test",
+    "n": 40,
+    "accuracy": {"value": 0.75, "low": 0.6, "high": 0.87},
+    "per_class": [{"name": "cat", "n": 20, "precision": 0.8, "recall": 0.7, "f1": 0.75}],
+    "looks_at_test": 2,
+}
+COMPARED = {
+    "schema": 1,
+    "run": "",
+    "arms": [
+        {"name": "simclr+features", "start": "simclr", "method": "simclr", "transfer": "features"},
+        {"name": "scratch", "start": "scratch", "method": None, "transfer": None},
+    ],
+    "cells": [],
+    "curves": [
+        {"arm": "simclr+features", "shots": 4, "seeds": 5, "mean": 0.8, "low": 0.7, "high": 0.9},
+        {"arm": "scratch", "shots": 4, "seeds": 5, "mean": 0.6, "low": 0.5, "high": 0.7},
+    ],
+    "verdicts": [],
+    "label_saving": [],
+    "primary": {
+        **{"arm": "simclr+features", "baseline": "scratch", "shots": 4, "metric": "accuracy"},
+        **{"difference": 0.2, "low": 0.1, "high": 0.3, "p": 0.01, "verdict": "helps"},
+        **{"detectable": 0.08, "sentence": "With 4 labels per class, SimCLR beats scratch."},
+    },
+    "best": {"name": "simclr+features", "reason": "best in cross-validation"},
+    "warnings": [],
+}
+PREDICTED = [
+    {"path": "a.jpg", "label": "cat", "probability": 0.9, "probabilities": {"cat": 0.9, "dog": 0.1}}
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    data: str
+    image_size: int | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    target: str | None = None
+    group_by: str | None = None
+    leaks: str = "drop"
+    verify: bool = False
+
+
+class Library:
+    """Stands in for the verbs: keeps what it was called with, answers or raises as told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answers: dict[str, Any] = {
+            **{"inspect": INSPECTED, "pretrain": TRAINED, "finetune": TRAINED},
+            **{"evaluate": SCORED, "compare": COMPARED, "run": COMPARED, "demo": COMPARED},
+            "predict_table": PREDICTED,
+        }
+
+    def verb(self, name: str) -> Callable[..., Any]:
+        def call(*given: Any, **settings: Any) -> Any:
+            self.calls.append((name, given, settings))
+            answer = self.answers[name]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer() if callable(answer) else answer
+
+        return call
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.calls[-1][2]
+
+    @property
+    def data(self) -> Options:
+        found = self.calls[-1][1][0]
+        assert isinstance(found, Options)
+        return found
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    fake = Library()
+    verbs = {n: fake.verb(n) for n in fake.answers}
+    modules = {
+        "fewlabels.pipeline.task": {"DataOptions": Options},
+        "fewlabels.pipeline.verbs": verbs,
+        "fewlabels.pipeline.predict": verbs,
+        "fewlabels.study.compare": verbs,
+        "fewlabels.training.progress": {"Reporter": lambda: None},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    return fake
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+# ---- help ------------------------------------------------------------------------------------
+
+
+def test_help_needs_no_heavy_library() -> None:
+    heavy = {"torch", "numpy", "pandas", "sklearn", "timm", "pyarrow", "rich"}
+    code = "import sys, fewlabels.cli as c; c.main(['run', '-h']); "
+    code += f"print(sys.modules.keys() & {heavy})"
+    done = python("-c", code)
+    assert done.stdout.rstrip().endswith("set()"), done.stdout + done.stderr
+
+
+@pytest.mark.medium
+def test_help_is_quick() -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        assert python("-m", "fewlabels", "--help").returncode == 0
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_no_words_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert [name for name in NAMES if f"  {name} " not in shown] == []
+    assert "..." not in shown.partition("Commands:")[2].partition("Begin")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_reads_as_documentation(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"\n    fewlabels {name}" in shown  # an example that can be copied
+    assert "--json" in shown
+    assert "--debug" in shown
+    assert "  -h, --help" in shown
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_parse(name: str, library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    for example in next(v for verb, v in VERBS.items() if verb.__name__ == name):
+        words = example.split()[1:]
+        if name == "report" or "--out" in words:
+            words.append("--help")  # parsed; what it would write is tested below
+        assert main(words) == 0, capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fewlabels 0.")
+
+
+# ---- words that cannot be used ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ruin", "digits"], "Did you mean 'run'"),
+        (["run", "digits", "--lables", "4"], "--labels"),
+        (["run"], "DATA"),
+        (["run", "digits", "--labels", "0"], "--labels"),
+        (["run", "digits", "--labels", "1,4"], "--labels"),
+        (["run", "digits", "--seeds", "0"], "--seeds"),
+        (["run", "digits", "--image-size", "7"], "--image-size"),
+        (["run", "digits", "--image-size", "1025"], "--image-size"),
+        (["run", "digits", "--device", "tpu"], "cuda"),
+        (["compare", "digits", "--labels", "1,0"], "1,4,25"),
+        (["compare", "digits", "--labels", "few"], "1,4,25"),
+        (["compare", "digits", "--labels", ","], "1,4,25"),
+        (["compare", "digits", "--arms", ","], "--arms"),
+        (["finetune", "digits"], "--from"),
+        (["evaluate", "run", "--split", "train"], "val"),
+        (["predict", "run"], "FILES"),
+    ],
+)
+def test_usage_errors(
+    words: list[str], said: str, library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error[usage.")
+    assert said in shown.err
+    assert "\n  try: " in shown.err
+    assert library.calls == []
+
+
+# ---- what the verbs are called with ----------------------------------------------------------
+
+
+def test_flags_reach_the_library(library: Library) -> None:
+    words = "pretrain photos --method denoising --budget 2000steps --labels 4 --leaks stop --verify"
+    assert main([*words.split(), "--image-size", "64", "--group-by", "patient"]) == 0
+    assert library.data == Options("photos", 64, None, None, None, "patient", "stop", True)
+    kept = {key: library.settings[key] for key in ("method", "budget", "labels", "device", "out")}
+    expected = {"method": "denoising", "budget": "2000steps", "labels": 4, "device": "auto"}
+    assert kept == {**expected, "out": None}
+
+
+def test_lists_reach_the_library(library: Library) -> None:
+    words = ["--labels", "25,1,4", "--arms", "simclr+features, scratch"]
+    assert main(["compare", "digits", *words]) == 0
+    assert library.settings["labels"] == [1, 4, 25]
+    assert library.settings["arms"] == ["simclr+features", "scratch"]
+    assert "baseline" not in library.settings
+
+
+def test_finetune_starts_from(library: Library) -> None:
+    assert main(["finetune", "digits", "--from", "runs/x", "--transfer", "features"]) == 0
+    assert library.settings["start"] == "runs/x"
+
+
+def test_run_keeps_the_command(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/fewlabels", "run", "my photos", "--debug"])
+    assert main() == 0
+    assert library.settings["command"] == "fewlabels run 'my photos'"
+
+
+# ---- --config --------------------------------------------------------------------------------
+
+
+def config(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_flags_beat_config_beats_defaults(library: Library, tmp_path: Path) -> None:
+    text = "labels: 4\nbudget: 3m\nimage-size: 64\npolicy: null\ndry_run: true\nleaks: keep\n"
+    assert main(["run", "digits", "--config", config(tmp_path, text), "--labels", "9"]) == 0
+    assert library.settings["labels"] == 9
+    assert library.settings["budget"] == "3m"
+    assert library.settings["policy"] == "auto"
+    assert library.settings["dry_run"] is True
+    assert library.data.image_size == 64
+    assert library.data.leaks == "keep"
+
+
+def test_config_names_data_and_lists(library: Library, tmp_path: Path) -> None:
+    text = "data: digits\nlabels: [1, 4]\narms: [simclr+features, scratch]\n"
+    assert main(["compare", "--config", config(tmp_path, text)]) == 0
+    assert library.data.data == "digits"
+    assert library.settings["labels"] == [1, 4]
+    assert library.settings["arms"] == ["simclr+features", "scratch"]
+
+
+def test_config_takes_the_names_of_flags(library: Library, tmp_path: Path) -> None:
+    assert main(["finetune", "digits", "--config", config(tmp_path, "from: scratch\n")]) == 0
+    assert library.settings["start"] == "scratch"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lables: 4\n", "did you mean labels"),
+        ("method: simclr\n", "'method'"),  # a flag, but not of this verb
+        ("labels: 0\n", "--labels"),
+        ("labels: {a: 1}\n", "labels"),
+        ("- labels\n", "name: value"),
+        ("labels: [\n", "cannot read"),
+        ("as_json: true\n", "'as_json'"),
+    ],
+)
+def test_config_that_cannot_be_used(
+    text: str, said: str, library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "digits", "--config", config(tmp_path, text)]) == 2
+    assert said in capsys.readouterr().err
+    assert library.calls == []
+
+
+def test_config_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "digits", "--config", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml" in capsys.readouterr().err
+
+
+# ---- results ---------------------------------------------------------------------------------
+
+
+def test_json_is_one_value_and_all_of_stdout(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chatty() -> dict[str, Any]:
+        sys.stdout.write("a library prints\n")
+        return {"schema": 1, "nll": float("nan"), "name": "caf\udce9"}
+
+    library.answers["pretrain"] = chatty
+    assert main(["pretrain", "digits", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"schema": 1, "nll": None, "name": "caf\udce9"}
+    assert shown.err == "a library prints\n"
+
+
+def test_predict_prints_an_array(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "runs/x", "a.jpg", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == PREDICTED
+    assert library.calls[-1][1] == (Path("runs/x"), [Path("a.jpg")])
+
+
+def test_predict_table_and_csv(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found.csv"
+    assert main(["predict", "runs/x", "a.jpg", "--out", str(out)]) == 0
+    assert "a.jpg" in capsys.readouterr().out
+    assert main(["predict", "runs/x", "a.jpg", "--format", "csv"]) == 0
+    assert capsys.readouterr().out == out.read_text(encoding="utf-8")
+    assert out.read_text(encoding="utf-8").splitlines()[1] == "a.jpg,cat,0.9,0.9,0.1"
+
+
+def test_predict_never_writes_over_an_image(library: Library, tmp_path: Path) -> None:
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"picture")
+    assert main(["predict", "runs/x", str(image), "--out", str(image)]) == 2
+    assert image.read_bytes() == b"picture"
+
+
+def test_people_read_what_was_inspected(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "photos"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("cat [tabby]", "10 in 2 classes", "2.3 to 1", "cat/7.jpg: truncated", "beware"):
+        assert text in shown
+
+
+def test_people_read_what_was_trained(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    library.answers["finetune"] = {**TRAINED, "already_done": True, "start": "x", "val": SCORED}
+    assert main(["finetune", "photos", "--from", "x"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("already done", "runs/pretrain-photos-1", "75.0 %", "loss 4.5", "50.0 %"):
+        assert text in shown
+
+
+def test_people_read_scores(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "runs/x"]) == 0
+    shown = capsys.readouterr().out
+    assert "75.0 % (60.0" in shown
+    assert "looked at 2 times" in shown
+    scores = {"mse": {"value": 0.25, "low": 0.2, "high": 0.3}, "per_class": [], "accuracy": None}
+    output.show_scores({**SCORED, **scores})
+    assert "0.25" in capsys.readouterr().out
+
+
+def test_people_read_the_verdict(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.html").write_text("page")
+    library.answers["run"] = {
+        **{"schema": 1, "run": str(tmp_path), "report": str(tmp_path / "report.html")},
+        **{"compare": COMPARED, "best": "simclr+features", "test": SCORED},
+    }
+    assert main(["run", "photos"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("With 4 labels per class, SimCLR beats scratch.\n")
+    for text in ("* simclr+features", "80.0 (70.0", "best in cross-validation", "75.0 %"):
+        assert text in shown
+    assert f"report:           {tmp_path / 'report.html'}\n" in shown
+
+
+def test_a_comparison_leaves_its_page(library: Library, tmp_path: Path) -> None:
+    compared = {**COMPARED, "run": str(tmp_path)}
+    (tmp_path / "comparison.json").write_text(json.dumps(compared), encoding="utf-8")
+    library.answers["compare"] = compared
+    assert main(["compare", "photos"]) == 0
+    assert "SimCLR beats scratch" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert main(["report", str(tmp_path)]) == 0
+
+
+def test_plan(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = {"stage": "pretrain simclr", "steps": 1200, "seconds": 95.0, "note": "shared"}
+    library.answers["run"] = {"plan": [stage], "seconds": 100.0, "disk_mb": 12.0}
+    assert main(["run", "photos", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("pretrain simclr", "1,200", "1 min 35 s", "shared", "12 MB"):
+        assert text in shown
+
+
+def test_cache_shows_and_clears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    store = tmp_path / "stores" / ("0" * 32)
+    store.mkdir(parents=True)
+    (store / "pixels.u8").write_bytes(bytes(1000))
+    assert main(["cache", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"schema": 1, "path": str(tmp_path), "bytes": 1000, "freed": 0}
+    assert main(["cache", "--clear"]) == 0
+    assert "freed" in capsys.readouterr().out
+    assert not store.exists()
+
+
+# ---- errors ----------------------------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    exit_code = 143
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (errors.UsageError("usage.method", "unknown", "simclr"), 2, "error[usage.method]: unknown"),
+        (errors.DataError("data.empty", "no images", "check"), 3, "\n  try: check\n"),
+        (errors.ModelError("run.missing", "no run"), 4, "error[run.missing]: no run\n"),
+        (errors.DivergedError("training.diverged", "nan"), 5, "error[training.diverged]"),
+        (errors.OutOfMemoryError("memory.training", "big"), 6, "error[memory.training]: big"),
+        (MemoryError(), 6, "error[memory.full]: out of memory\n"),
+        (errors.DiskError("disk.full", "full"), 7, "error[disk.full]: full"),
+        (OSError(errno.ENOSPC, "No space left"), 7, "error[disk.full]"),
+        (errors.LockedError("run.locked", "in use"), 8, "error[run.locked]"),
+        (ZeroDivisionError("caf\udce9"), 1, "a defect of ours"),
+        (PermissionError(errno.EACCES, "no"), 1, "--debug"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted("stopped; everything is saved"), 143, "everything is saved"),
+        (BrokenPipeError(), 141, ""),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_exit_codes(
+    error: BaseException,
+    code: int,
+    said: str,
+    library: Library,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    library.answers["run"] = error
+    assert main(["run", "digits", "--json"]) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+    assert "Traceback" not in shown.err
+
+
+def test_debug_shows_the_traceback(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    library.answers["run"] = errors.DataError("data.empty", "no images")
+    assert main(["run", "digits", "--debug"]) == 3
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error[data.empty]: no images\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end differently there")
+def test_a_closed_pipe_is_no_defect() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "fewlabels", "cache", "--json"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

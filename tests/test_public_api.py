@@ -1,0 +1,81 @@
+"""What `import fewlabels` offers, and that it costs nothing until it is used."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import fewlabels
+
+VERBS = ["compare", "demo", "evaluate", "finetune", "inspect", "load", "pretrain", "report", "run"]
+
+
+def test_names() -> None:
+    types = ["DataOptions", "FewlabelsError"]
+    assert sorted(fewlabels.__all__) == sorted([*types, "__version__", *VERBS])
+    assert set(fewlabels.__all__) <= set(dir(fewlabels))
+    assert fewlabels.__version__ == metadata.version("fewlabels")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_verbs_are_documented(name: str) -> None:
+    verb = getattr(fewlabels, name)
+    assert callable(verb)
+    assert inspect.getdoc(verb)
+
+
+@dataclass(frozen=True)
+class Settings:
+    labels: tuple[int, ...] | None = None
+    seeds: int = 5
+
+
+def test_settings_may_be_given_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(options: object, settings: Settings, *, reporter: object) -> dict[str, object]:
+        return {"options": options, "settings": settings, "reporter": reporter}
+
+    compare.__module__ = "fewlabels.study.compare"
+    study = types.ModuleType("fewlabels.study.compare")
+    vars(study).update(compare=compare, Settings=Settings)
+    monkeypatch.setitem(sys.modules, study.__name__, study)
+    found = fewlabels.compare("photos", labels=[1, 4], reporter=None)
+    assert found["options"] == fewlabels.DataOptions("photos")
+    assert found["settings"] == Settings(labels=(1, 4))
+    with pytest.raises(TypeError, match="lables"):
+        fewlabels.compare("photos", lables=[1], reporter=None)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
+        fewlabels.pretrian  # noqa: B018
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = "import sys, fewlabels; print(sys.modules.keys() & {'torch', 'numpy', 'typer', 'rich'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "first", ["import fewlabels.report.html", "from fewlabels import report", "fewlabels.report"]
+)
+def test_report_is_a_verb_and_a_package(first: str, tmp_path: Path) -> None:
+    code = f"""
+import fewlabels
+{first}
+from fewlabels.report.html import render
+try:
+    fewlabels.report('nowhere')
+except fewlabels.FewlabelsError as error:
+    print(error.exit_code)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout.strip() == "3", done.stderr
