@@ -1,125 +1,32 @@
 """Augmentation of whole batches on the training device, with parameters per image.
 
 Every random number depends on (seed, epoch, index, view) alone, so a view is the
-same whatever the batch size, and after any interruption. Crop, zoom, shift and
-flip are one separable, antialiased resampling (two batched matrix products);
-rotation falls back to `grid_sample`. Colour changes compose into one 3x3 matrix
-and offset per image. The order is fixed: geometry, blur, colour, grey, noise,
-cutout. Distributions follow SimCLR (Chen et al. 2020, appendix A) except that
-hue turns in YIQ space and the order of colour changes is fixed.
+same whatever the batch size, and after any interruption. Geometry and blur are one
+resampling (`fewlabels.data.resample`); colour changes compose into one 3x3 matrix and
+offset per image, which also normalise. The order is fixed: geometry, blur, colour,
+grey, noise, cutout. Distributions follow SimCLR (Chen et al. 2020, appendix A) except
+that hue turns in YIQ space and the order of colour changes is fixed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewlabels.core.seeding import uniform
 from fewlabels.core.types import Batch, Pictures
+from fewlabels.data.policies import POLICIES, Policies, Policy, auto_policy
+from fewlabels.data.resample import resample
+
+__all__ = ["POLICIES", "Policies", "Policy", "augment", "auto_policy", "normalise", "plain"]
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+CHUNK = 1 << 18  # pixel values worked on at once on a CPU: they stay in its cache
 COLUMNS = 20  # random numbers an image and view needs; see `_Draw`
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """Strengths of the random changes; the defaults change nothing.
-
-    Attributes
-    ----------
-    crop : tuple of float
-        Range of the area of the random resized crop, as a share of the picture.
-    ratio : float
-        Largest aspect ratio of that crop (and its inverse the smallest).
-    flip : float
-        Probability of a horizontal flip.
-    shift : float
-        Largest shift in each direction, as a share of the side.
-    rotate : float
-        Largest rotation in degrees, either way.
-    scale : tuple of float
-        Range of an isotropic zoom.
-    brightness, contrast, saturation, hue : float
-        Half-widths of the factors around 1; hue in turns.
-    jitter : float
-        Probability that the four colour changes apply.
-    grey : float
-        Probability of dropping the colour.
-    blur : float
-        Probability of a Gaussian blur of 0.1 to 2 pixels per 32 pixels of side.
-    noise : float
-        Largest standard deviation of Gaussian pixel noise, on the 0-1 scale.
-    cutout : float
-        Side of a square set to the mean, as a share of the side.
-    """
-
-    crop: tuple[float, float] = (1.0, 1.0)
-    ratio: float = 1.0
-    flip: float = 0.0
-    shift: float = 0.0
-    rotate: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    jitter: float = 1.0
-    grey: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    cutout: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """What one kind of picture bears: `views` for pre-training, `light` for labels."""
-
-    views: Policy
-    light: Policy
-
-
-POLICIES: dict[str, Policies] = {
-    # Photographs. SimCLR's CIFAR-10 recipe: crop area 0.2-1, jitter strength 0.5 at p 0.8,
-    # grey at p 0.2, no blur at 32 pixels. Light: the usual shift and flip.
-    "natural": Policies(
-        views=Policy(
-            crop=(0.2, 1.0),
-            ratio=4 / 3,
-            flip=0.5,
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.4,
-            hue=0.1,
-            jitter=0.8,
-            grey=0.2,
-        ),
-        light=Policy(crop=(0.6, 1.0), ratio=4 / 3, flip=0.5, brightness=0.2, contrast=0.2),
-    ),
-    # Writing: a mirrored or upside-down character is another character.
-    "digits": Policies(
-        views=Policy(shift=0.12, rotate=15.0, scale=(0.8, 1.2), contrast=0.3, brightness=0.2),
-        light=Policy(shift=0.12, rotate=10.0, scale=(0.9, 1.1)),
-    ),
-    # Grey scans: place and tone vary, colour does not exist and strong crops lose the finding.
-    "medical": Policies(
-        views=Policy(
-            crop=(0.5, 1.0), ratio=1.2, flip=0.5, rotate=10.0, brightness=0.3, contrast=0.3, blur=0.2
-        ),
-        light=Policy(crop=(0.8, 1.0), flip=0.5, rotate=10.0, brightness=0.1, contrast=0.1),
-    ),
-    "none": Policies(views=Policy(), light=Policy()),
-}
-
-
-def auto_policy(channels: int, size: int) -> str:
-    """Choose a policy from the pictures alone: colour, small grey, or large grey."""
-    if channels == 3:
-        return "natural"
-    return "digits" if size <= 32 else "medical"
 
 
 class _Draw:
@@ -165,16 +72,16 @@ def augment(
         ``(B, C, size, size)`` float32, channels-last, normalised.
     """
     draw = _Draw(batch, seed, view)
-    box, angle = _geometry(batch, policy, draw)
-    sigma = _blur_sigma(policy, draw, pictures.size)
-    x = resample(batch.images, batch.sizes, box, pictures.size, angle=angle, sigma=sigma)
-    x = _colour(x, policy, draw)
-    if policy.noise:
-        x = _noise(x, batch, draw.between(0.0, policy.noise), seed, view)
-    x = normalise(x.clamp_(0.0, 1.0), pictures)
-    if policy.cutout:
-        x = _cutout(x, policy.cutout, draw)
-    return x.contiguous(memory_format=torch.channels_last)
+    changes = _draw_changes(batch, pictures, policy, draw)
+    noise = draw.between(0.0, policy.noise) if policy.noise else None
+    x = _empty(batch, pictures)
+    for part in _parts(x):
+        sizes = None if batch.sizes is None else batch.sizes[part]
+        x[part] = _changed(batch.images[part], sizes, changes.of(part), pictures)
+    if noise is not None:
+        _add_noise(x, batch, noise, pictures, seed=seed, view=view)
+    _clamp(x, pictures)
+    return _cutout(x, policy.cutout, draw) if policy.cutout else x
 
 
 def plain(batch: Batch, pictures: Pictures, *, zoom: float = 1.0) -> Tensor:
@@ -210,102 +117,70 @@ def normalise(x: Tensor, pictures: Pictures) -> Tensor:
     """Subtract the mean and divide by the std of each channel; `x` is on the 0-1 scale."""
     mean = x.new_tensor(pictures.mean)[:, None, None]
     std = x.new_tensor(pictures.std)[:, None, None]
-    return (x - mean) / std
+    return (x - mean).div_(std)
 
 
-def resample(
-    images: Tensor,
-    sizes: Tensor | None,
-    box: Tensor,
-    size: int,
-    *,
-    angle: Tensor | None = None,
-    sigma: Tensor | None = None,
-) -> Tensor:
-    """Resample a box of every image to a square; edges repeat beyond the picture.
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What happens to every image: geometry, blur and colour."""
 
-    Parameters
-    ----------
-    images : Tensor
-        ``(B, C, H, W)`` uint8.
-    sizes : Tensor or None
-        ``(B, 2)`` heights and widths of the pictures inside the canvas.
-    box : Tensor
-        ``(B, 4)`` top, left, height, width in pixels; a negative width flips.
-    size : int
-        Side of the result.
-    angle : Tensor, optional
-        ``(B,)`` rotation in radians about the centre of the box.
-    sigma : Tensor, optional
-        ``(B,)`` Gaussian blur in pixels of the result; 0 leaves an image as it is.
+    box: Tensor  # (B, 4)
+    angle: Tensor | None  # (B,)
+    sigma: Tensor | None  # (B,)
+    matrix: Tensor | None  # (B, C, C)
+    lift: Tensor | None  # (B,) the share of its mean grey that is added to every pixel
 
-    Returns
-    -------
-    Tensor
-        ``(B, C, size, size)`` float32 on the 0-1 scale.
-    """
-    height, width = images.shape[2:]
-    limit_y = sizes[:, 0].float() if sizes is not None else images.new_full((1,), height).float()
-    limit_x = sizes[:, 1].float() if sizes is not None else images.new_full((1,), width).float()
-    if angle is not None:
-        x = _rotated(images, box, angle, limit_y, limit_x, size)
-        return x if sigma is None else _separable(x, _blur(sigma, size), _blur(sigma, size))
-    rows = _weights(box[:, 0], box[:, 2], limit_y, height, size)  # (B, size, H)
-    columns = _weights(box[:, 1], box[:, 3], limit_x, width, size)  # (B, size, W)
-    if sigma is not None:
-        rows, columns = _blur(sigma, size) @ rows, _blur(sigma, size) @ columns
-    return _separable(images, rows, columns).mul_(1 / 255.0)
+    def of(self, part: slice) -> _Changes:
+        each = (self.box, self.angle, self.sigma, self.matrix, self.lift)
+        box, *others = (None if x is None else x[part] for x in each)
+        assert box is not None
+        return _Changes(box, *others)
 
 
-def _separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply `rows` (B, S, H) and `columns` (B, S, W) to `x` (B, C, H, W)."""
-    count, channels, height, width = x.shape
-    size = rows.shape[1]
-    # (B, H, C*W) and then (B, S*C, W): two plain batched products, no copy of the weights.
-    x = x.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    x = torch.bmm(rows, x.reshape(count, height, channels * width))
-    x = torch.bmm(x.reshape(count, size * channels, width), columns.transpose(1, 2))
-    return x.reshape(count, size, channels, size).permute(0, 2, 1, 3)
+def _draw_changes(batch: Batch, pictures: Pictures, policy: Policy, draw: _Draw) -> _Changes:
+    box, angle = _geometry(batch, policy, draw)
+    sigma = _blur_sigma(policy, draw, pictures.size)
+    return _Changes(box, angle, sigma, *_colour(pictures.channels, policy, draw))
 
 
-def _weights(start: Tensor, length: Tensor, limit: Tensor, source: int, size: int) -> Tensor:
-    """Return triangle-filter weights ``(B, size, source)``, antialiased when shrinking."""
-    step = length / size  # (B,), negative where flipped
-    steps = torch.arange(size, device=start.device, dtype=torch.float32) + 0.5
-    first = start - length.clamp(max=0)  # a flipped box starts at its far edge
-    centre = first[:, None] + steps * step[:, None] - 0.5  # (B, size)
-    centre = torch.minimum(centre.clamp(min=0), (limit - 1)[:, None])
-    support = step.abs().clamp(min=1.0)[:, None, None]
-    pixel = torch.arange(source, device=start.device, dtype=torch.float32)
-    weights = (1 - (pixel - centre[:, :, None]).abs_() / support).clamp_(min=0)
-    if limit.numel() > 1:
-        weights = weights * (pixel < limit[:, None])[:, None, :]
-    return weights / weights.sum(2, keepdim=True)
+def _empty(batch: Batch, pictures: Pictures) -> Tensor:
+    shape = (len(batch.images), pictures.channels, pictures.size, pictures.size)
+    return torch.empty(shape, device=batch.images.device, memory_format=torch.channels_last)
 
 
-def _blur(sigma: Tensor, size: int) -> Tensor:
-    """Return Gaussian smoothing matrices ``(B, size, size)``; sigma 0 gives the identity."""
-    pixel = torch.arange(size, device=sigma.device, dtype=torch.float32)
-    distance = (pixel[:, None] - pixel[None, :]) ** 2
-    weights = torch.exp(-distance / (2 * sigma.clamp(min=1e-3) ** 2)[:, None, None])
-    return weights / weights.sum(2, keepdim=True)
+def _parts(x: Tensor) -> Iterator[slice]:
+    """Cut a batch into parts that stay in a CPU's cache; other devices take it whole."""
+    count = len(x)
+    step = count if x.device.type != "cpu" else max(1, CHUNK // x[0].numel())
+    for start in range(0, count, step):
+        yield slice(start, start + step)
 
 
-def _rotated(
-    images: Tensor, box: Tensor, angle: Tensor, limit_y: Tensor, limit_x: Tensor, size: int
-) -> Tensor:
-    height, width = images.shape[2:]
-    unit = (torch.arange(size, device=box.device, dtype=torch.float32) + 0.5) / size - 0.5
-    sine, cosine = torch.sin(angle)[:, None, None], torch.cos(angle)[:, None, None]
-    down = unit[None, :, None] * box[:, 2, None, None]
-    right = unit[None, None, :] * box[:, 3, None, None]
-    y = (box[:, 0] + box[:, 2] / 2)[:, None, None] + cosine * down + sine * right
-    x = (box[:, 1] + box[:, 3].abs() / 2)[:, None, None] - sine * down + cosine * right
-    y = torch.minimum(y.clamp(min=0.5), (limit_y - 0.5)[:, None, None])
-    x = torch.minimum(x.clamp(min=0.5), (limit_x - 0.5)[:, None, None])
-    grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    picture = images.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255.0)
-    return F.grid_sample(picture, grid, align_corners=False)
+def _changed(images: Tensor, sizes: Tensor | None, changes: _Changes, pictures: Pictures) -> Tensor:
+    """Return uint8 images ``(B, C, H, W)`` changed and normalised, not clamped yet."""
+    x = resample(
+        images, sizes, changes.box, pictures.size, angle=changes.angle, sigma=changes.sigma
+    )
+    if changes.matrix is None or changes.lift is None:
+        return normalise(x, pictures)
+    count, channels, size, _ = x.shape
+    mean, std = x.new_tensor(pictures.mean), x.new_tensor(pictures.std)
+    flat = x.reshape(count, channels, size * size)
+    grey = flat.mean(2) @ x.new_tensor(GREY if channels == 3 else (1.0,))  # (B,)
+    offset = ((grey * changes.lift)[:, None] - mean) / std  # (B, C)
+    flat = torch.baddbmm(offset[:, :, None], changes.matrix / std[:, None], flat)
+    return flat.view(count, channels, size, size)
+
+
+def _clamp(x: Tensor, pictures: Pictures) -> None:
+    """Limit normalised channels-last images ``(B, C, S, S)`` to what black and white come to."""
+    pixels = x.permute(0, 2, 3, 1)  # (B, S, S, C), contiguous
+    mean, std = x.new_tensor(pictures.mean), x.new_tensor(pictures.std)
+    # Laid out in full, the bounds let the CPU clamp whole vectors: eight times as fast.
+    low, high = (
+        bound.expand(pixels.shape[1:]).contiguous() for bound in (-mean / std, (1 - mean) / std)
+    )
+    pixels.clamp_(low, high)
 
 
 def _sides(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -344,8 +219,11 @@ def _blur_sigma(policy: Policy, draw: _Draw, size: int) -> Tensor | None:
     return torch.where(chosen, strength * size / 32, 0.0) if policy.blur else None
 
 
-def _colour(x: Tensor, policy: Policy, draw: _Draw) -> Tensor:
-    """Change brightness, contrast, saturation and hue, or drop the colour."""
+def _colour(channels: int, policy: Policy, draw: _Draw) -> tuple[Tensor | None, Tensor | None]:
+    """Return colour matrices ``(B, C, C)`` and the share ``(B,)`` of the mean grey they add.
+
+    Contrast turns about the mean grey, which stays where brightness puts it.
+    """
     chosen = draw.chance(policy.jitter)
     bright = torch.where(chosen, draw.around(1.0, policy.brightness), 1.0)
     contrast = torch.where(chosen, draw.around(1.0, policy.contrast), 1.0)
@@ -353,38 +231,35 @@ def _colour(x: Tensor, policy: Policy, draw: _Draw) -> Tensor:
     turn = torch.where(chosen, draw.around(0.0, policy.hue), 0.0)
     saturation = torch.where(draw.chance(policy.grey), 0.0, saturation)
     if not (policy.brightness or policy.contrast or policy.saturation or policy.hue or policy.grey):
-        return x
-    count, channels, height, width = x.shape
-    flat = x.reshape(count, channels, height * width)
-    mean = flat.mean(2)  # (B, C)
-    if channels == 1:
-        scale = (bright * contrast)[:, None, None]
-        return (flat * scale + (bright * (1 - contrast))[:, None, None] * mean[:, :, None]).view_as(
-            x
-        )
-    matrix = _hue_matrix(turn, saturation) * (bright * contrast)[:, None, None]  # (B, 3, 3)
-    level = (mean @ x.new_tensor(GREY)) * bright * (1 - contrast)  # grey mean stays where it was
-    flat = torch.baddbmm(level[:, None, None], matrix, flat)
-    return flat.reshape(count, channels, height, width)
+        return None, None
+    scale = (bright * contrast)[:, None, None]
+    matrix = _hue_matrix(turn, saturation) * scale if channels == 3 else scale
+    return matrix, bright * (1 - contrast)
 
 
 def _hue_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
     """Return RGB matrices ``(B, 3, 3)`` that turn the hue and scale the chroma in YIQ space."""
     to_yiq = turn.new_tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-    from_yiq = torch.linalg.inv(to_yiq)
-    cosine, sine = torch.cos(2 * math.pi * turn) * saturation, torch.sin(2 * math.pi * turn) * saturation
-    zero, one = torch.zeros_like(turn), torch.ones_like(turn)
-    turned = torch.stack([one, zero, zero, zero, cosine, -sine, zero, sine, cosine], 1)
-    return from_yiq @ turned.view(-1, 3, 3) @ to_yiq
+    from_yiq: Tensor = torch.linalg.inv(to_yiq)
+    quarter = turn.new_tensor([(0.0, -1.0), (1.0, 0.0)])  # I and Q turned by 90 degrees
+    luma = from_yiq[:, :1] @ to_yiq[:1]  # (3, 3), what no turn changes
+    chroma, across = from_yiq[:, 1:] @ to_yiq[1:], from_yiq[:, 1:] @ quarter @ to_yiq[1:]
+    cosine = torch.cos(2 * math.pi * turn) * saturation
+    sine = torch.sin(2 * math.pi * turn) * saturation
+    return luma + cosine[:, None, None] * chroma + sine[:, None, None] * across
 
 
-def _noise(x: Tensor, batch: Batch, strength: Tensor, seed: int, view: int) -> Tensor:
+def _add_noise(
+    x: Tensor, batch: Batch, strength: Tensor, pictures: Pictures, *, seed: int, view: int
+) -> None:
+    """Add Gaussian noise ``(B,)`` strong, on the 0-1 scale, to normalised images."""
     pixels = x[0].numel()
     # Two uniform numbers a pixel, turned Gaussian by Box and Muller.
     numbers = uniform(seed, batch.epochs, batch.indices, 2 * pixels, view + 1_000)
     radius = (-2 * torch.log1p(-numbers[:, :pixels])).sqrt()
     gauss = radius * torch.cos(2 * math.pi * numbers[:, pixels:])
-    return x + strength[:, None, None, None] * gauss.reshape(x.shape)
+    std = x.new_tensor(pictures.std)[:, None, None]
+    x += (strength[:, None, None, None] * gauss.reshape(x.shape)).div_(std)
 
 
 def _cutout(x: Tensor, share: float, draw: _Draw) -> Tensor:
@@ -394,4 +269,4 @@ def _cutout(x: Tensor, share: float, draw: _Draw) -> Tensor:
     pixel = torch.arange(size, device=x.device) + 0.5
     rows = (pixel >= top[:, None]) & (pixel < top[:, None] + side)  # (B, S)
     columns = (pixel >= left[:, None]) & (pixel < left[:, None] + side)
-    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    return x.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)

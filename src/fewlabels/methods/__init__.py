@@ -27,9 +27,7 @@ METHODS: dict[str, Callable[[nn.Module, Pictures, Policies], Method]] = {
 BATCH_SIZES: dict[str, int] = {"autoencoder": 64, "denoising": 64, "simclr": 256}
 
 
-def create_method(
-    name: str, backbone: nn.Module, pictures: Pictures, policies: Policies
-) -> Method:
+def create_method(name: str, backbone: nn.Module, pictures: Pictures, policies: Policies) -> Method:
     """Build a pre-training method by name; an unknown name is refused with the nearest ones."""
     if name not in METHODS:
         raise unknown("method", name, METHODS)

@@ -75,13 +75,15 @@ class Autoencoder(nn.Module):
         self.flip = Policy(flip=policies.views.flip)
         self.encoder = encoder
         with torch.no_grad():
-            shape = encoder.eval().forward_features(
-                torch.zeros(1, pictures.channels, pictures.size, pictures.size)
-            ).shape
+            shape = (
+                encoder.eval()
+                .forward_features(torch.zeros(1, pictures.channels, pictures.size, pictures.size))
+                .shape
+            )
         encoder.train()
         self.squeeze = nn.Linear(shape[1:].numel(), self.config.code)
         self.decoder = ConvDecoder(self.config.code, pictures.size, pictures.channels)
-        self._adam = torch.optim.Adam(self.parameters(), lr=self.config.lr)
+        self._adam = torch.optim.Adam(self.parameters(), lr=self.config.lr, fused=True)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the single optimizer."""
@@ -124,9 +126,7 @@ def damaged(x: Tensor, config: AutoencoderConfig, key: torch.Generator) -> Tenso
     return x
 
 
-def DenoisingAutoencoder(  # noqa: N802 - reads as the class it builds
-    encoder: nn.Module, pictures: Pictures, policies: Policies
-) -> Autoencoder:
+def DenoisingAutoencoder(encoder: nn.Module, pictures: Pictures, policies: Policies) -> Autoencoder:
     """Return an autoencoder that sees noise of 0.1 and a missing square of half the side."""
     config = AutoencoderConfig(noise=0.1, missing=0.5)
     return Autoencoder(encoder, pictures, policies, config)

@@ -98,7 +98,7 @@ class SimCLR(nn.Module):
         self.encoder = encoder
         self.projector = Projector(encoder.num_features, self.config.hidden, self.config.out)
         self._adamw = torch.optim.AdamW(
-            self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay
+            self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -108,8 +108,7 @@ class SimCLR(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from two views of one batch."""
         views = [
-            augment(batch, self.pictures, self.policy, seed=step.seed, view=view)
-            for view in (0, 1)
+            augment(batch, self.pictures, self.policy, seed=step.seed, view=view) for view in (0, 1)
         ]
         x = torch.cat(views)  # (2B, C, S, S)
         with step.autocast():

@@ -57,9 +57,11 @@ class TimmBackbone(nn.Module):
         self.num_features: int = getattr(self.net, "head_hidden_size", self.net.num_features)
         with torch.no_grad():
             training = self.net.training
-            shape = self.net.eval().forward_features(
-                torch.zeros(1, in_chans, image_size, image_size)
-            ).shape
+            shape = (
+                self.net.eval()
+                .forward_features(torch.zeros(1, in_chans, image_size, image_size))
+                .shape
+            )
             self.net.train(training)
         self.num_channels: int = shape[1] if len(shape) == 4 else shape[-1]
 

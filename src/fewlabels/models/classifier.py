@@ -17,7 +17,7 @@ from fewlabels.core.errors import ModelError
 from fewlabels.core.types import Batch, Pictures
 from fewlabels.data.augment import plain
 from fewlabels.models.backbones import create_backbone, pooled_features
-from fewlabels.models.heads import LinearHead, NeighbourHead
+from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
 from fewlabels.results.files import read_json, to_json, write_atomic
 
 SCHEMA = 1
@@ -123,6 +123,9 @@ def save_model(
 
 
 def _describe_head(head: nn.Module) -> dict[str, Any]:
+    if isinstance(head, MixtureHead):
+        parts = (_describe_head(head.linear), _describe_head(head.neighbours))
+        return {"kind": "mixture", "linear": parts[0], "neighbours": parts[1]}
     if isinstance(head, NeighbourHead):
         entries, features = head.bank.shape
         return {
@@ -142,16 +145,26 @@ def _describe_head(head: nn.Module) -> dict[str, Any]:
 
 
 def _build_head(about: dict[str, Any]) -> nn.Module:
+    if about["kind"] == "mixture":
+        return MixtureHead(_linear(about["linear"]), _neighbours(about["neighbours"]))
     if about["kind"] == "linear":
-        return LinearHead(about["features"], about["num_classes"])
-    if about["kind"] != "neighbours":
-        raise ValueError(f"unknown head {about['kind']!r}")
+        return _linear(about)
+    if about["kind"] == "neighbours":
+        return _neighbours(about)
+    raise ValueError(f"unknown head {about['kind']!r}")
+
+
+def _linear(about: dict[str, Any]) -> LinearHead:
+    return LinearHead(int(about["features"]), int(about["num_classes"]))
+
+
+def _neighbours(about: dict[str, Any]) -> NeighbourHead:
     return NeighbourHead(
-        about["entries"],
-        about["features"],
-        about["num_classes"],
-        k=about["k"],
-        temperature=about["temperature"],
+        int(about["entries"]),
+        int(about["features"]),
+        int(about["num_classes"]),
+        k=int(about["k"]),
+        temperature=float(about["temperature"]),
     )
 
 
@@ -181,9 +194,7 @@ def load_model(folder: Path) -> Saved:
             _fill(head, "head.", tensors)
         short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            "model.damaged", f"cannot load the model in {folder}: {error}"
-        ) from error
+        raise ModelError("model.damaged", f"cannot load the model in {folder}: {error}") from error
     backbone = backbone.to(memory_format=torch.channels_last).eval()
     return Saved(backbone, head, pictures, short_side, classes, config)
 

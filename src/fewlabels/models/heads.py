@@ -79,3 +79,23 @@ class NeighbourHead(nn.Module):
         weights = torch.softmax(near / self.temperature, dim=1)  # (B, k)
         votes = (weights[:, :, None] * self.votes[which]).sum(1)
         return (votes + 1e-6).log()
+
+
+class MixtureHead(nn.Module):
+    """The average opinion of a linear and a neighbour head, as log-probabilities.
+
+    Parameters
+    ----------
+    linear : LinearHead
+    neighbours : NeighbourHead
+    """
+
+    def __init__(self, linear: LinearHead, neighbours: NeighbourHead) -> None:
+        super().__init__()
+        self.linear = linear
+        self.neighbours = neighbours
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
+        opinions = self.linear(x).softmax(1) + self.neighbours(x).softmax(1)
+        return (opinions / 2).clamp(min=1e-9).log()

@@ -1,15 +1,125 @@
-"""Where results go when the user names no folder."""
+"""Where results go, and what to do with a folder that already holds some."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from fewlabels.core.errors import DataError, UsageError
+from fewlabels.data.audit import leaks_csv, quarantine_csv
+from fewlabels.data.dataset import Dataset
+from fewlabels.pipeline.keys import data_key
+from fewlabels.pipeline.task import Task
+from fewlabels.results.files import read_json
+from fewlabels.results.runfolder import RunFolder
 
 
-def default_folder(verb: str, name: str) -> Path:
-    """Return the first free ``runs/<verb>-<name>-<n>``."""
+def default_folder(verb: str, name: str, config: Mapping[str, Any] | None = None) -> Path:
+    """Return the first free ``runs/<verb>-<name>-<n>``.
+
+    Parameters
+    ----------
+    verb, name : str
+        What is done, and to which data.
+    config : mapping, optional
+        An unfinished folder with this configuration is taken instead, so that the same
+        command goes on where it was interrupted.
+    """
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
     number = 1
     while (folder := Path("runs") / f"{verb}-{plain}-{number}").exists():
+        run = RunFolder(folder)
+        if config is not None and not run.is_finished() and run.same_config(config):
+            return folder
         number += 1
     return folder
+
+
+def finished(run: RunFolder, config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the stored result of a finished folder.
+
+    Raises
+    ------
+    UsageError
+        It was made with another configuration.
+    """
+    if not run.same_config(config):
+        raise UsageError(
+            "run.finished",
+            f"{run.path} holds a finished run with another configuration",
+            "another --out",
+        )
+    result: dict[str, Any] = read_json(run.path / name)
+    return {**result, "already_done": True}
+
+
+def already(out: Path | None, config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the result of a finished folder, before any data is opened; else None.
+
+    Raises
+    ------
+    UsageError
+        As `finished`.
+    """
+    if out is None:
+        return None
+    folder = RunFolder(out)
+    return finished(folder, config, name) if folder.is_finished() else None
+
+
+def refuse_unfinished(run: RunFolder, resume: str) -> None:
+    """Refuse to go on with an unfinished run where the user said so.
+
+    Raises
+    ------
+    UsageError
+    """
+    if resume not in ("auto", "never"):
+        raise UsageError("usage.resume", f"unknown --resume {resume!r}", "auto or never")
+    if resume == "never" and (run.path / "config.yaml").exists():
+        raise UsageError(
+            "run.unfinished",
+            f"{run.path} holds an unfinished run",
+            "--resume auto to go on with it, or another --out",
+        )
+
+
+def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
+    """Write what is known before training: configuration, manifest, files that are no images.
+
+    Raises
+    ------
+    UsageError, DataError
+        The folder was begun with another configuration, or with other data.
+    """
+    if (run.path / "config.yaml").exists() and not run.same_config(config):
+        raise UsageError(
+            "run.config",
+            f"{run.path} holds an unfinished run with another configuration",
+            "the same flags as before, or another --out",
+        )
+    key = data_key(task)
+    stored = run.path / "data.json"
+    if stored.exists() and read_json(stored)["key"] != key:
+        raise DataError(
+            "data.changed",
+            f"the images or labels are not those {run.path} was begun with",
+            "another --out",
+        )
+    run.write_config(config)
+    run.write_json("data.json", {"key": key, "name": task.dataset.name})
+    task.dataset.manifest.save(run.path / "manifest.parquet")
+    for name, text in health_tables(task.dataset).items():
+        run.write_bytes(name, text)
+
+
+def health_tables(dataset: Dataset) -> dict[str, str]:
+    """Return ``quarantine.csv`` and ``leaks.csv`` as text, where there is anything in them."""
+    tables = {}
+    if dataset.report["quarantine"]:
+        tables["quarantine.csv"] = quarantine_csv(dataset.report)
+    if dataset.report["leaks"]:
+        tables["leaks.csv"] = leaks_csv(dataset.report)
+    return tables

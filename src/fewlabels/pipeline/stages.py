@@ -6,6 +6,8 @@ Each is a plain function of a `Task`; none writes anything but its own checkpoin
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from fewlabels.data.loader import Batches, load
 from fewlabels.methods import BATCH_SIZES, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.models.heads import LinearHead
+from fewlabels.models.heads import LinearHead, MixtureHead
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
@@ -35,8 +37,10 @@ from fewlabels.transfer.parameters import (
 )
 
 FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
-GRID = 2  # a 2x2 raster of the last map: more than the average alone, and still short
+GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
 HEADS = ("features", "logistic", "knn", "spreading")
+
+Observe = Callable[[Method, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,14 @@ class PretrainPlan:
 def new_backbone(task: Task, name: str, seed: int) -> nn.Module:
     """Build a backbone whose fresh weights depend on the seed alone."""
     fresh_seed(seed, "weights", name)
-    backbone = create_backbone(
-        name, in_chans=task.pictures.channels, image_size=task.pictures.size
-    )
-    return backbone.to(task.device, memory_format=torch.channels_last)
+    backbone = create_backbone(name, in_chans=task.pictures.channels, image_size=task.pictures.size)
+    return on_device(task, backbone)
+
+
+def on_device(task: Task, backbone: nn.Module) -> nn.Module:
+    """Move a backbone to the task's device, in the memory layout that suits convolutions."""
+    moved: nn.Module = backbone.to(task.device).to(memory_format=torch.channels_last)
+    return moved
 
 
 def new_method(task: Task, method: str, backbone: str, seed: int) -> Method:
@@ -79,9 +87,7 @@ def pretrain_batches(task: Task, method: str, seed: int) -> Batches:
     if len(rows) < 2:
         raise DataError("data.few", f"{len(rows)} training images cannot train a network")
     size = min(BATCH_SIZES[method], len(rows))
-    return Batches(
-        task.dataset.store, rows, size, seed=stream(seed, "batches"), device=task.device
-    )
+    return Batches(task.dataset.store, rows, size, seed=stream(seed, "batches"), device=task.device)
 
 
 def pretrain_steps(task: Task, method: str, backbone: str, budget: Duration) -> tuple[int, float]:
@@ -96,18 +102,27 @@ def pretrain_steps(task: Task, method: str, backbone: str, budget: Duration) -> 
     images = len(batches.rows)
     if budget.unit != "seconds":
         return budget.steps(images=images, batch_size=batches.size), float("nan")
-    plan = Plan(steps=1_000, seed=0, bf16=task.bf16)
-    pace = calibrate(
-        lambda: new_method(task, method, backbone, 0), batches, plan, task.device
-    )
+    pace = pretrain_pace(task, method, backbone)
     steps = budget.steps(images=images, batch_size=batches.size, seconds_per_step=pace)
     return steps, pace
 
 
+def pretrain_pace(task: Task, method: str, backbone: str) -> float:
+    """Return the seconds one step of a pre-training takes, measured on a throw-away copy."""
+    batches = pretrain_batches(task, method, 0)
+    plan = Plan(steps=1_000, seed=0, bf16=task.bf16)
+    return calibrate(lambda: new_method(task, method, backbone, 0), batches, plan, task.device)
+
+
 def pretrain_encoder(
-    task: Task, plan: PretrainPlan, *, folder: Path | None = None, watch: Watch | None = None
+    task: Task, plan: PretrainPlan, *, folder: Path | None = None, observe: Observe | None = None
 ) -> tuple[Method, Trained]:
     """Pre-train, going on from a checkpoint in `folder` where there is one.
+
+    Parameters
+    ----------
+    observe : callable, optional
+        Called after every step with the method, the step and its metrics.
 
     Returns
     -------
@@ -122,16 +137,17 @@ def pretrain_encoder(
         Plan(plan.steps, stream(plan.seed, "pretrain"), task.bf16),
         device=task.device,
         folder=folder,
-        watch=watch,
+        watch=None if observe is None else functools.partial(observe, method),
     )
     return method, trained
 
 
 def feature_rows(task: Task) -> np.ndarray:
-    """Return up to `FEATURE_IMAGES` training rows, in an order keyed by nothing but their number."""
+    """Return up to `FEATURE_IMAGES` training rows, in an order keyed by their number."""
     rows = task.dataset.rows("train")
     order = torch.randperm(len(rows), generator=generator(0, "features")).numpy()
-    return rows[order]
+    shuffled: np.ndarray = rows[order]
+    return shuffled
 
 
 def feature_space(task: Task, backbone: nn.Module, labelled: np.ndarray) -> Space:
@@ -155,17 +171,22 @@ def features(task: Task, backbone: nn.Module, rows: np.ndarray) -> torch.Tensor:
     )
 
 
-def fit_head(space: Space, rows: np.ndarray, labels: np.ndarray, classes: int, kind: str) -> nn.Module:
+def fit_head(
+    space: Space, rows: np.ndarray, labels: np.ndarray, classes: int, kind: str
+) -> nn.Module:
     """Fit a small model on frozen features.
 
     Parameters
     ----------
     kind : str
-        ``logistic``, ``knn``, ``spreading``, or ``features``: spreading while there are
-        fewer than `SPREAD_BELOW` labels a class, logistic regression from there on.
+        ``logistic``, ``knn``, ``spreading``, or ``features``, the average opinion of
+        logistic regression and label spreading.
     """
     if kind == "features":
-        kind = "spreading" if len(rows) < SPREAD_BELOW * classes else "logistic"
+        return MixtureHead(
+            probes.logistic(space, rows, labels, classes),
+            probes.spreading(space, rows, labels, classes),
+        )
     if kind == "spreading":
         return probes.spreading(space, rows, labels, classes)
     if kind == "knn":
@@ -173,16 +194,13 @@ def fit_head(space: Space, rows: np.ndarray, labels: np.ndarray, classes: int, k
     return probes.logistic(space, rows, labels, classes)
 
 
-SPREAD_BELOW = 10
-
-
 def finetune_steps(labels: int, *, pretrained: bool) -> int:
     """Return the fixed number of steps a fine-tune takes, from the number of labels.
 
     More time does not help: see ``benchmarks/scratch_time.csv``.
     """
-    full = int(min(1_500, max(200, labels * 1.2)))
-    return full // 3 if pretrained else full
+    full = min(1_500, 300 + 2 * labels)
+    return max(50, full // 6) if pretrained else full
 
 
 def finetune(
@@ -203,6 +221,33 @@ def finetune(
     head : nn.Module or None
         A fitted linear head to start from; None trains everything from scratch.
     """
+    method = _finetune_method(task, backbone, rows, head, seed)
+    trained = train(
+        method,
+        _finetune_batches(task, rows, method, seed),
+        Plan(steps, stream(seed, "finetune"), task.bf16),
+        device=task.device,
+        folder=folder,
+        watch=watch,
+    )
+    return method.classifier.eval(), trained
+
+
+def finetune_pace(
+    task: Task, backbone: nn.Module, rows: np.ndarray, head: nn.Module | None
+) -> float:
+    """Return the seconds one step of a fine-tune takes, measured on a throw-away copy."""
+
+    def build() -> FineTune:
+        return _finetune_method(task, backbone, rows, head, 0)
+
+    batches = _finetune_batches(task, rows, build(), 0)
+    return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
+
+
+def _finetune_method(
+    task: Task, backbone: nn.Module, rows: np.ndarray, head: nn.Module | None, seed: int
+) -> FineTune:
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
     if isinstance(head, LinearHead):
@@ -212,32 +257,25 @@ def finetune(
         width = _feature_width(task, encoder)
         classifier = fresh_classifier(encoder, task.num_classes, width, grid=GRID)
     classifier.to(task.device)
-    config = PRETRAINED if pretrained else SCRATCH
-    method = FineTune(
+    return FineTune(
         classifier,
         rows,
         task.dataset.labels[rows],
         task.pictures,
         task.policies.light if pretrained else task.policies.views,
-        config,
+        PRETRAINED if pretrained else SCRATCH,
         freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
     ).to(task.device)
-    batches = Batches(
+
+
+def _finetune_batches(task: Task, rows: np.ndarray, method: FineTune, seed: int) -> Batches:
+    return Batches(
         task.dataset.store,
         rows,
-        config.batch_size,
+        method.config.batch_size,
         seed=stream(seed, "batches"),
         device=task.device,
     )
-    trained = train(
-        method,
-        batches,
-        Plan(steps, stream(seed, "finetune"), task.bf16),
-        device=task.device,
-        folder=folder,
-        watch=watch,
-    )
-    return classifier.eval(), trained
 
 
 def _feature_width(task: Task, backbone: nn.Module) -> int:
@@ -247,6 +285,7 @@ def _feature_width(task: Task, backbone: nn.Module) -> int:
 
 def score(task: Task, classifier: Classifier, rows: np.ndarray) -> np.ndarray:
     """Return class probabilities ``(n, num_classes)`` float32 of rows of the data set."""
+    classifier.to(task.device)  # heads are fitted on the CPU
     parts = [
         classifier.probabilities(
             load(task.dataset.store, rows[start : start + 512], task.device),

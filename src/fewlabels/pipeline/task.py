@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fewlabels.core.errors import UsageError, unknown
+from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.core.types import Pictures
 from fewlabels.data.augment import POLICIES, Policies, auto_policy, plain
 from fewlabels.data.dataset import Dataset, open_dataset
@@ -126,7 +126,9 @@ def find_device(name: str) -> torch.device:
     if name not in there:
         raise unknown("device", name, ["auto", *there])
     if not there[name]:
-        raise UsageError("usage.device", f"there is no {name} device on this machine", "--device auto")
+        raise UsageError(
+            "usage.device", f"there is no {name} device on this machine", "--device auto"
+        )
     return torch.device(name)
 
 
@@ -156,3 +158,21 @@ def measure_pictures(dataset: Dataset) -> Pictures:
 def pick_backbone(name: str, task: Task) -> str:
     """Resolve ``auto`` to a backbone that suits the images and the device."""
     return auto_backbone(task.pictures.size, task.device) if name == "auto" else name
+
+
+def refuse_shortage(task: Task, shots: int) -> None:
+    """Refuse a label budget that no class can fill.
+
+    Raises
+    ------
+    DataError
+        Naming the classes with fewer training labels, when all of them have fewer.
+    """
+    rows = task.dataset.labelled_rows("train")
+    counts = np.bincount(task.dataset.labels[rows], minlength=task.num_classes)
+    if counts.max() < shots:
+        raise DataError(
+            "data.few_labels",
+            f"--labels {shots}, but the class with most training labels has {counts.max()}",
+            f"--labels {counts.max()} or fewer",
+        )

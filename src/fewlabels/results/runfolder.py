@@ -154,16 +154,23 @@ class RunFolder:
         """Whether the checksum list, written last, is there and whole."""
         return bool(self._listed())
 
-    def verify(self) -> list[str]:
-        """Return what is missing or damaged, one text a file; empty when all is well."""
+    def verify(self, prefix: str = "") -> list[str]:
+        """Return what is missing or damaged, one text a file; empty when all is well.
+
+        Parameters
+        ----------
+        prefix : str
+            Look only at files whose name begins with it, such as ``model/``.
+        """
         if not self.is_finished():
             return [f"{CHECKSUMS} is missing or damaged: the run is not finished"]
         listed: dict[str, Any] = read_json(self.path / CHECKSUMS)["files"]
-        found = [problem for name, entry in listed.items() if (problem := self._check(name, entry))]
+        names = [name for name in listed if name.startswith(prefix)]
+        found = [problem for name in names if (problem := self._check(name, listed[name]))]
         unsealed = [
             f"{path.relative_to(self.path).as_posix()} is damaged"
             for path in sorted((self.path / RECORDS).glob("*.json"))
-            if not _sealed(path)
+            if f"{RECORDS}/{path.name}".startswith(prefix) and not _sealed(path)
         ]
         return found + unsealed
 

@@ -35,7 +35,7 @@ FIXED_ORDER = (
 )
 
 _WORDS = {
-    "features": "frozen features, label spreading or logistic regression by the number of labels",
+    "features": "frozen features, logistic regression averaged with label spreading",
     "logistic": "frozen features, logistic regression",
     "knn": "frozen features, nearest neighbours",
     "spreading": "frozen features, labels spread over the unlabelled images",
@@ -112,9 +112,7 @@ def parse_arm(text: str) -> Arm:
     if method not in METHODS:
         raise unknown("arm", text, [*DEFAULT_ARMS, *(f"{m}+features" for m in METHODS)])
     if not transfer:
-        raise UsageError(
-            "usage.arm", f"{text!r} does not say how to transfer", f"{text}+features"
-        )
+        raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
     return Arm(text, "pretrained", method, backbone or "auto", transfer)
 
 

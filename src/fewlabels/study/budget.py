@@ -80,6 +80,8 @@ def _fit_seconds(
         if arm.trains:
             each = finetune_steps(count, pretrained=arm.start != "scratch") * costs.finetune
         folds = FOLDS if count >= ENOUGH * task.num_classes else 0
+        if arm.start == "scratch" and folds:
+            folds = 2  # scratch seldom stays in the race to the last fold
         total += each * (cells + folds)
     return total
 
@@ -135,13 +137,9 @@ def _arm_row(
 def precision_note(units: Sequence[Unit], settings: Settings, *, given: bool) -> str:
     """Say before the run what it cannot see."""
     if not given and len(units) < 3:
-        return (
-            f"{len(units)} splits leave wide intervals: only large differences will be decided"
-        )
+        return f"{len(units)} splits leave wide intervals: only large differences will be decided"
     if given and len(units) == 1:
-        return (
-            "one pre-training seed: intervals will not cover the randomness of pre-training"
-        )
+        return "one pre-training seed: intervals will not cover the randomness of pre-training"
     if given and len(units) == 2:
         return "two pre-training seeds leave wide intervals where the seeds differ"
     return ""

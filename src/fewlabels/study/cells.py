@@ -34,7 +34,9 @@ class Fitted:
     seconds: float
 
 
-def fit(task: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, steps: Steps, seed: int) -> Fitted:
+def fit(
+    task: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, steps: Steps, seed: int
+) -> Fitted:
     """Fit an arm on the labels of `rows`.
 
     Parameters
@@ -51,9 +53,7 @@ def fit(task: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, steps: Steps, 
         classifier, trained = finetune(
             task, fresh, rows, head=None, steps=_nearest(steps.scratch, len(rows)), seed=seed
         )
-        return Fitted(
-            classifier, trained.steps, trained.images_seen, time.perf_counter() - began
-        )
+        return Fitted(classifier, trained.steps, trained.images_seen, time.perf_counter() - began)
     kind = "logistic" if arm.trains else arm.transfer
     head = fit_head(encoder.space, rows, labels, task.num_classes, kind)
     if not arm.trains:

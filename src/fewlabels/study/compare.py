@@ -8,8 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabels.core.errors import UsageError
-from fewlabels.pipeline.folders import default_folder
+from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
@@ -21,7 +20,6 @@ from fewlabels.study.engine import (
     begin,
     cell_plan,
     conclude,
-    finished,
     label_counts,
     prepare,
 )
@@ -76,8 +74,8 @@ def compare(
         ``accuracy``, ``balanced_accuracy``, ``recall_macro``, ``f1_macro`` or ``nll``.
     policy, backbone, device : str
         Augmentation, network and device; ``auto`` chooses.
-    select : {"first", "all"}
-        Choose the best arm on the first draw of labels, or on every one.
+    select : {"first", "all", "none"}
+        Choose the best arm on the first draw of labels, on every one, or not at all.
     out : Path, optional
         The folder; an interrupted comparison there goes on, a finished one is returned.
     resume : {"auto", "never"}
@@ -115,7 +113,7 @@ def compare(
     )
     parse_duration(budget)
     config = {"verb": "compare", "data": asdict(options), "settings": asdict(settings)}
-    if out is not None and not dry_run and (done := _already(out, config, "comparison.json")):
+    if not dry_run and (done := already(out, config, "comparison.json")):
         return done
     task, parsed, units = prepare(options, settings, reporter)
     if dry_run:
@@ -145,7 +143,7 @@ def run(
     budget: str = "10m",
     arms: Sequence[str] | None = None,
     baseline: str = "scratch",
-    seeds: int = 5,
+    seeds: int = 3,
     pretraining_seeds: int | None = None,
     seed: int = 0,
     metric: str = "accuracy",
@@ -200,7 +198,7 @@ def run(
         device,
     )
     config = {"verb": "run", "data": asdict(options), "settings": asdict(settings)}
-    if out is not None and not dry_run and (done := _already(out, config, "results.json")):
+    if not dry_run and (done := already(out, config, "results.json")):
         return done
     opened = replace(settings, pretraining_seeds=pretraining_seeds or 1)
     task, parsed, units = prepare(options, opened, reporter)
@@ -255,8 +253,8 @@ def demo(
         DataOptions("digits"),
         labels=labels,
         budget="4m",
-        seeds=16,
-        pretraining_seeds=8,
+        seeds=12,
+        pretraining_seeds=6,
         seed=seed,
         out=out,
         dry_run=dry_run,
@@ -277,24 +275,3 @@ def _run_plan(
     costs = measure_costs(task, arms, label_counts(task, settings))
     shares: Shares = share_out(task, arms, units, settings, costs, whole.value - spent)
     return settle_steps(task, arms, costs, Duration(shares.cell, "seconds"))
-
-
-def _already(out: Path, config: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """Return the result of a finished folder, before any data is opened."""
-    folder = RunFolder(out)
-    return finished(folder, config, name) if folder.is_finished() else None
-
-
-def refuse_unfinished(run: RunFolder, resume: str) -> None:
-    """Refuse to go on with an unfinished run where the user said so.
-
-    Raises
-    ------
-    UsageError
-    """
-    if resume == "never" and (run.path / "config.yaml").exists():
-        raise UsageError(
-            "run.unfinished",
-            f"{run.path} holds an unfinished run",
-            "--resume auto to go on with it, or another --out",
-        )

@@ -5,27 +5,23 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fewlabels.core.errors import ModelError
-from fewlabels.models.classifier import load_model, save_model
-from fewlabels.pipeline.stages import (
-    PretrainPlan,
-    feature_space,
-    new_backbone,
-    pretrain_batches,
-    pretrain_encoder,
-)
+from fewlabels.models.classifier import load_model
+from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
+from fewlabels.pipeline.stages import PretrainPlan, feature_space, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
-from fewlabels.results.files import append_line, drop_torn_line, read_json, read_lines, to_json, write_atomic
+from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.study.arms import Arm
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.features import Space
-from fewlabels.transfer.live_probe import PROBES, LiveProbe
+from fewlabels.transfer.live_probe import LiveProbe
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +81,7 @@ def open_encoder(
         The comparison's folder.
     """
     name = pick_backbone(arm.backbone, task)
-    cost = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
+    cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
     if arm.start == "pretrained":
         place = folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
         backbone, cost = _pretrained(task, arm, unit, steps, name, place, reporter)
@@ -108,7 +104,7 @@ def open_encoder(
 
 def _pretrained(
     task: Task, arm: Arm, unit: Unit, steps: Steps, name: str, place: Path, reporter: Reporter
-) -> tuple[nn.Module, dict[str, object]]:
+) -> tuple[nn.Module, dict[str, Any]]:
     assert arm.method is not None
     count = steps.pretrain[f"{arm.method}:{name}"]
     done = place / "result.json"
@@ -120,66 +116,31 @@ def _pretrained(
                 return backbone, result
         except (ModelError, KeyError) as error:
             reporter.say(f"{place.name}: pre-training again, because {error}")
-    plan = PretrainPlan(arm.method, name, count, unit.pretraining)
-    batch = pretrain_batches(task, arm.method, unit.pretraining).size
-    probe = LiveProbe(task.dataset, task.pictures, task.device, bf16=task.bf16)
-    log = place / "metrics.jsonl"
-    place.mkdir(parents=True, exist_ok=True)
-    trim_log(place)
-    title = f"pretrain {arm.method} (split {unit.split}, seed {unit.pretraining})"
-    every = max(1, count // 100)
-    began = time.perf_counter()
-    with reporter.stage(title, count, unit=batch) as advance:
-
-        def watch(step: int, metrics: dict[str, float]) -> None:
-            advance(step, **metrics)
-            if step % every == 0 or step == count:
-                row = {"step": step, "seconds": time.perf_counter() - began, **metrics}
-                append_line(log, row)
-
-        method, trained = pretrain_encoder(
-            task, plan, folder=place / "checkpoints", watch=watch
-        )
-    rank, warning = probe.verdict(method.encoder)
-    if warning:
-        reporter.say(f"warning: {arm.method}: {warning}")
-    save_model(
-        place / "model",
-        method.encoder,
-        name,
-        task.pictures,
-        short_side=task.dataset.store.short_side,
+    trained = pretrain_in(
+        place,
+        task,
+        PretrainPlan(arm.method, name, count, unit.pretraining),
+        title=f"pretrain {arm.method} (split {unit.split}, seed {unit.pretraining})",
+        probe=LiveProbe(task.dataset, task.pictures, task.device, bf16=task.bf16),
+        reporter=reporter,
     )
     result = {
         "method": arm.method,
         "backbone": name,
-        "steps": trained.steps,
-        "images_seen": trained.images_seen,
-        "seconds": trained.seconds,
-        "peak_memory_mb": trained.peak_memory_mb,
-        "final": trained.metrics,
-        "rank": rank,
-        "warning": warning,
+        "steps": trained.cost.steps,
+        "images_seen": trained.cost.images_seen,
+        "seconds": trained.cost.seconds,
+        "peak_memory_mb": trained.cost.peak_memory_mb,
+        "final": trained.final,
+        "rank": trained.rank,
+        "warning": trained.warning,
     }
     write_atomic(done, to_json(result) + "\n")
-    for checkpoint in (place / "checkpoints").glob("step-*"):
-        checkpoint.unlink()
+    drop_checkpoints(place)
     # Loaded back, so that a resumed comparison and an uninterrupted one score the same weights
     # in the same memory layout.
     backbone = load_model(place / "model").backbone.to(task.device)
     return backbone, result
-
-
-def trim_log(place: Path) -> None:
-    """Drop the rows of ``metrics.jsonl`` that a resumed run will write again."""
-    log = place / "metrics.jsonl"
-    if not log.exists():
-        return
-    drop_torn_line(log)
-    saved = sorted((place / "checkpoints").glob("step-*.json"))
-    last = int(saved[-1].stem.split("-")[1]) if saved else 0
-    rows = [row for row in read_lines(log) if row["step"] <= last]
-    write_atomic(log, "".join(to_json(row, indent=None) + "\n" for row in rows))
 
 
 def release(encoder: Encoder) -> None:
@@ -189,4 +150,4 @@ def release(encoder: Encoder) -> None:
         torch.cuda.empty_cache()
 
 
-__all__ = ["PROBES", "Encoder", "open_encoder", "release", "start_key"]
+__all__ = ["Encoder", "open_encoder", "release", "start_key"]

@@ -13,10 +13,11 @@ import numpy as np
 from fewlabels.core.errors import DataError, FewlabelsError, UsageError, unknown
 from fewlabels.data.dataset import require_classes
 from fewlabels.evaluation.metrics import image_scores
-from fewlabels.pipeline.task import DataOptions, Task, open_task
+from fewlabels.pipeline.keys import data_key, test_key
+from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_shortage
 from fewlabels.results.environment import describe
-from fewlabels.results.ledger import look
 from fewlabels.results.files import read_json, to_json, write_atomic
+from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
@@ -28,11 +29,9 @@ from fewlabels.study.plan import (
     Streams,
     Unit,
     cell_id,
-    data_key,
     make_units,
     measure_costs,
     settle_steps,
-    test_key,
     training_seed,
 )
 from fewlabels.study.selection import choose
@@ -58,7 +57,7 @@ class Settings:
     policy: str = "auto"
     backbone: str = "auto"
     device: str = "auto"
-    select: str = "first"  # "first": best on the first draw; "all": on every draw
+    select: str = "first"  # choose the best arm on the "first" draw, on "all", or on "none"
 
 
 @dataclass(eq=False)
@@ -132,9 +131,7 @@ class Comparison:
                 self.cells.append(row)
                 advance(done)
 
-    def _planned(
-        self, task: Task, unit: Unit
-    ) -> Iterator[tuple[Arm, int, int, Streams, str]]:
+    def _planned(self, task: Task, unit: Unit) -> Iterator[tuple[Arm, int, int, Streams, str]]:
         known = {cell["id"] for cell in self.cells}
         key = data_key(task)
         for arm in self.arms:
@@ -187,7 +184,7 @@ class Comparison:
     def _choose(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
         """Choose the best arm on the labels of each draw, or of the first one."""
         every = self.settings.select == "all"
-        if self.choices and not every:
+        if self.settings.select == "none" or (self.choices and not every):
             return
         for draw in unit.draws if every else unit.draws[:1]:
             for shots in self.shots:
@@ -210,9 +207,7 @@ def label_count(task: Task, shots: int) -> int:
     return shots * task.num_classes
 
 
-def failed_cell(
-    arm: Arm, shots: int, streams: Streams, name: str, why: str
-) -> dict[str, Any]:
+def failed_cell(arm: Arm, shots: int, streams: Streams, name: str, why: str) -> dict[str, Any]:
     """Return the row of a cell that could not be computed."""
     empty = dict.fromkeys([*METRICS, "seconds", "steps", "images_seen", "peak_memory_mb"])
     return {
@@ -273,24 +268,6 @@ def with_backbone(arm: Arm, backbone: str) -> Arm:
     return arm if keep else replace(arm, backbone=backbone)
 
 
-def refuse_shortage(task: Task, shots: int) -> None:
-    """Refuse a label budget that no class can fill.
-
-    Raises
-    ------
-    DataError
-        Naming the classes with fewer training labels, when all of them have fewer.
-    """
-    rows = task.dataset.labelled_rows("train")
-    counts = np.bincount(task.dataset.labels[rows], minlength=task.num_classes)
-    if counts.max() < shots:
-        raise DataError(
-            "data.few_labels",
-            f"--labels {shots}, but the class with most training labels has {counts.max()}",
-            f"--labels {counts.max()} or fewer",
-        )
-
-
 def cell_plan(task: Task, arms: Sequence[Arm], settings: Settings) -> Steps:
     """Settle the steps of a comparison whose budget is that of one cell."""
     counts = label_counts(task, settings)
@@ -301,24 +278,6 @@ def cell_plan(task: Task, arms: Sequence[Arm], settings: Settings) -> Steps:
 def label_counts(task: Task, settings: Settings) -> list[int]:
     """Return the numbers of labelled images that will occur."""
     return sorted({label_count(task, shots) for shots in settings.labels or (OWN_LABELS,)})
-
-
-def finished(run: RunFolder, config: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return the stored result of a finished folder.
-
-    Raises
-    ------
-    UsageError
-        It was made with another configuration.
-    """
-    if not run.same_config(config):
-        raise UsageError(
-            "run.finished",
-            f"{run.path} holds a finished run with another configuration",
-            "another --out",
-        )
-    result: dict[str, Any] = read_json(run.path / name)
-    return {**result, "already_done": True}
 
 
 def begin(

@@ -18,8 +18,8 @@ from fewlabels.data.loader import Batches
 from fewlabels.pipeline.stages import (
     FEATURE_IMAGES,
     GRID,
-    finetune_steps,
     features,
+    finetune_steps,
     new_backbone,
     pretrain_steps,
 )
@@ -215,25 +215,6 @@ def _extraction_seconds(task: Task, backbone: str) -> float:
     features(task, encoder, sample)
     each = (time.perf_counter() - began) / len(sample)
     return each * min(FEATURE_IMAGES, len(rows))
-
-
-def data_key(task: Task) -> str:
-    """Return a hash of everything about the data that can change a result."""
-    dataset = task.dataset
-    parts = [
-        np.ascontiguousarray(dataset.store.sha256).tobytes(),
-        np.ascontiguousarray(dataset.labels).tobytes(),
-        np.ascontiguousarray(dataset.split).tobytes(),
-        json.dumps([*dataset.classes, asdict(task.pictures), task.policy, task.bf16]).encode(),
-    ]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def test_key(task: Task) -> str:
-    """Return the content hash of the test set, whatever folder it lies in."""
-    rows = task.dataset.rows("test")
-    digests = sorted(task.dataset.store.sha256[row].tobytes() for row in rows)
-    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def cell_id(

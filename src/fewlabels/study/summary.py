@@ -86,9 +86,7 @@ def _readjusted(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row, p in zip(others, adjusted, strict=True):
         row["p_holm"] = None if np.isnan(p) else p
         decided = not np.isnan(p) and p < 0.05
-        row["verdict"] = (
-            ("helps" if row["difference"] > 0 else "hurts") if decided else "undecided"
-        )
+        row["verdict"] = ("helps" if row["difference"] > 0 else "hurts") if decided else "undecided"
     return table
 
 

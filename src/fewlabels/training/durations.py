@@ -47,7 +47,9 @@ class Duration:
         return f"{self.value:g} {self.unit}"
 
 
-def parse_duration(text: str, *, units: tuple[str, ...] = ("seconds", "steps", "epochs")) -> Duration:
+def parse_duration(
+    text: str, *, units: tuple[str, ...] = ("seconds", "steps", "epochs")
+) -> Duration:
     """Read ``3m``, ``90s``, ``1.5h``, ``2000 steps`` or ``20 epochs``.
 
     Raises

@@ -24,8 +24,8 @@ from fewlabels.core.errors import DivergedError, OutOfMemoryError
 from fewlabels.core.seeding import generator, stream
 from fewlabels.core.types import Method
 from fewlabels.data.loader import Batches
-from fewlabels.training.cost import peak_memory_mb
 from fewlabels.training.checkpoint import latest_checkpoint, restore, save_checkpoint
+from fewlabels.training.cost import peak_memory_mb
 
 WARMUP = 0.05  # share of the steps with a rising rate; the rest follows half a cosine
 CLIP = 10.0  # largest gradient norm; far above healthy ones, so only outbursts are cut
@@ -179,9 +179,7 @@ def train(
             if stopped and not last:
                 raise Interrupted(stopped[0])
     seconds = before + time.perf_counter() - began
-    return Trained(
-        plan.steps, plan.steps * batches.size, seconds, peak_memory_mb(device), metrics
-    )
+    return Trained(plan.steps, plan.steps * batches.size, seconds, peak_memory_mb(device), metrics)
 
 
 def _resume(method: Method, folder: Path | None) -> tuple[int, float]:

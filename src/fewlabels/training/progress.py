@@ -41,7 +41,9 @@ class Reporter:
             self.console.print(text, markup=False)
 
     @contextmanager
-    def stage(self, title: str, total: int, *, unit: int = 1, what: str = "steps") -> Iterator[Advance]:
+    def stage(
+        self, title: str, total: int, *, unit: int = 1, what: str = "steps"
+    ) -> Iterator[Advance]:
         """Lend a function to call with the number done and metrics by name.
 
         Parameters

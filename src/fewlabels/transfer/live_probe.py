@@ -117,12 +117,16 @@ class LiveProbe:
     def verdict(self, encoder: nn.Module) -> tuple[float, str]:
         """Return the rank and a warning in words, empty when all is well."""
         rank = effective_rank(self._features(encoder, self.sample))
-        if len(self.sample) > 2 * COLLAPSED_RANK and rank < COLLAPSED_RANK:
-            return rank, (
-                f"the encoder has collapsed: its features of {len(self.sample)} images span "
-                f"about {rank:.1f} directions, so images can hardly be told apart"
-            )
-        return rank, ""
+        return rank, self.warning(rank)
+
+    def warning(self, rank: float) -> str:
+        """Return a warning in words where the rank is that of a collapsed encoder, else nothing."""
+        if len(self.sample) <= 2 * COLLAPSED_RANK or rank >= COLLAPSED_RANK:
+            return ""
+        return (
+            f"the encoder has collapsed: its features of {len(self.sample)} images span "
+            f"about {rank:.1f} directions, so images can hardly be told apart"
+        )
 
     def _features(self, encoder: nn.Module, rows: np.ndarray) -> Tensor:
         return extract(

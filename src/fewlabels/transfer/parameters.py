@@ -37,8 +37,8 @@ class FineTuneConfig:
         Label smoothing.
     """
 
-    lr: float = 1e-3
-    head_lr: float = 1e-3
+    lr: float = 3e-3
+    head_lr: float = 3e-3
     weight_decay: float = 0.05
     batch_size: int = 64
     smoothing: float = 0.1
@@ -93,7 +93,7 @@ class FineTune(nn.Module):
             {"params": list(classifier.backbone.parameters()), "lr": config.lr},
             {"params": list(classifier.head.parameters()), "lr": config.head_lr},
         ]
-        self._adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self._adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the single optimizer."""

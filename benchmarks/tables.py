@@ -1,0 +1,132 @@
+"""The published comparisons: run one and write its cells, curves and verdicts as CSV.
+
+    FEWLABELS_DATA=... python benchmarks/tables.py cifar10 --out runs/cifar10
+
+Opens the test split once per table; the count of looks is in the CSV. A table that was
+interrupted goes on when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import fewlabels
+
+HERE = Path(__file__).parent
+
+TABLES: dict[str, dict[str, Any]] = {
+    # 20 label draws over 10 random splits, each with its own pre-training.
+    "digits": {
+        "data": "digits",
+        "labels": [1, 4, 25],
+        "seeds": 20,
+        "pretraining_seeds": 10,
+        "budget": "16s",
+        "select": "all",
+    },
+    # 5 label draws crossed with 2 pre-training seeds on the set's own split.
+    "cifar10": {
+        "data": "cifar10",
+        "labels": [1, 4, 25, 100],
+        "arms": ["simclr+features", "scratch", "pixels", "random+features", "autoencoder+features"],
+        "seeds": 5,
+        "pretraining_seeds": 2,
+        "budget": "300s",
+        "select": "none",
+    },
+}
+
+
+def main() -> None:
+    """Run the table named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", choices=sorted(TABLES))
+    parser.add_argument("--out", type=Path, required=True)
+    chosen = parser.parse_args()
+    settings = dict(TABLES[chosen.table])
+    data = settings.pop("data")
+    if data != "digits":
+        data = str(Path(os.environ["FEWLABELS_DATA"]) / data)
+    command = f"python benchmarks/tables.py {chosen.table}"
+    result = fewlabels.compare(data, **settings, out=chosen.out, command=command)
+    export(result, chosen.table)
+
+
+def export(result: dict[str, Any], name: str) -> None:
+    """Write the CSV files of a comparison."""
+    about = result["environment"]
+    made = {
+        "machine": about["machine"],
+        "torch": about["torch"],
+        "commit": about.get("commit", ""),
+        "command": result["command"],
+        "looks_at_test": result["looks_at_test"],
+    }
+    cells = [{**cell, **cell["streams"]} for cell in result["cells"]]
+    columns = ("arm", "shots", "split", "labels", "pretraining", "training", "accuracy")
+    columns += ("balanced_accuracy", "f1_macro", "nll", "pretrain_seconds", "transfer_seconds")
+    columns += ("steps", "images_seen", "peak_memory_mb", "failed")
+    write(f"{name}_cells.csv", cells, columns, made)
+    write(
+        f"{name}_curves.csv",
+        result["curves"],
+        ("arm", "shots", "seeds", "mean", "low", "high"),
+        made,
+    )
+    write(
+        f"{name}_verdicts.csv",
+        result["verdicts"],
+        (
+            "arm",
+            "baseline",
+            "shots",
+            "metric",
+            "primary",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+        )
+        + ("verdict", "detectable", "n", "note"),
+        made,
+    )
+    write(
+        f"{name}_best.csv", best_rows(result), ("shots", "split", "draw", "arm", "accuracy"), made
+    )
+
+
+def best_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the test accuracy of the arm chosen within the label budget, choice by choice."""
+    rows = []
+    for choice in result["choices"]:
+        for cell in result["cells"]:
+            streams = cell["streams"]
+            where = (cell["arm"], cell["shots"], streams["split"], streams["labels"])
+            if where == (choice["name"], choice["shots"], choice["split"], choice["draw"]):
+                row = {"shots": choice["shots"], "split": choice["split"], "draw": choice["draw"]}
+                rows.append({**row, "arm": cell["arm"], "accuracy": cell["accuracy"]})
+                break
+    return rows
+
+
+def write(
+    name: str, rows: list[dict[str, Any]], columns: tuple[str, ...], made: dict[str, Any]
+) -> None:
+    """Write rows with what they were made with."""
+    with (HERE / name).open("w", newline="") as file:
+        table = csv.DictWriter(file, [*columns, *made], extrasaction="ignore")
+        table.writeheader()
+        for row in rows:
+            values = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+            table.writerow({**values, **made})
+    sys.stderr.write(f"wrote benchmarks/{name}: {len(rows)} rows\n")
+
+
+if __name__ == "__main__":
+    main()

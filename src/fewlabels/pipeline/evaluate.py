@@ -1,0 +1,155 @@
+"""The verb `evaluate`: a run folder in, its classifier's scores on held-out images out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.core.errors import DataError, ModelError, unknown
+from fewlabels.data.dataset import Dataset
+from fewlabels.data.listing import escape
+from fewlabels.evaluation.metrics import classification
+from fewlabels.models.classifier import Saved
+from fewlabels.pipeline.keys import test_key
+from fewlabels.pipeline.stages import score
+from fewlabels.pipeline.starts import in_format, open_model, sized, split_seed, stored_options
+from fewlabels.pipeline.task import Task, open_task
+from fewlabels.results.ledger import look, looks
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.training.progress import Reporter
+
+SPLITS = ("val", "test")
+
+
+def evaluate(
+    run: Path,
+    *,
+    split: str = "test",
+    data: str | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Score a classifier on held-out images, and add the result to its folder as a record.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder with a classifier.
+    split : {"test", "val"}
+        Every look at a test set is counted, in whatever folder.
+    data : str, optional
+        Where the images are now; by default where they were.
+    device : str
+        ``auto`` chooses.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    dict
+        ``n``, the scores with 95 % intervals, ``per_class``, ``confusion``, ``looks_at_test``.
+
+    Raises
+    ------
+    ModelError
+        There is no classifier, or it knows other classes than the data.
+    DataError
+        The images are not there, or none of the split is labelled.
+    """
+    reporter = reporter or Reporter()
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    folder = RunFolder(Path(run))
+    config = folder.config()
+    saved = open_model(folder.path)
+    classifier = saved.classifier
+    _refuse_trained(config, split, data)
+    with folder:
+        task = _open(folder.path, config, saved, data, device, reporter)
+        rows, labels = held_out(task.dataset, saved, split)
+        probabilities = score(task, classifier, rows)
+        key = test_key(task)
+        count = look(key, f"evaluate {task.dataset.name}") if split == "test" else looks(key)
+        scores = classification(labels, probabilities, [escape(name) for name in saved.classes])
+        about = {"schema": 1, "kind": "evaluate", "run": str(folder.path), "split": split}
+        about |= {"name": task.dataset.name, "data": data or config["data"]["data"]}
+        result = validate("evaluate", {**about, **scores, "looks_at_test": count})
+        folder.add_record("evaluate", result)
+    return result
+
+
+def _open(
+    folder: Path,
+    config: dict[str, Any],
+    saved: Saved,
+    data: str | None,
+    device: str,
+    reporter: Reporter,
+) -> Task:
+    """Open the data of a run as it was opened then, in the format of its model."""
+    options = stored_options(config, folder)
+    stored = sized(replace(options, image_size=None), saved, str(folder))
+    policy = "auto"  # nothing is augmented here
+    try:
+        task = open_task(
+            replace(stored, data=data or stored.data),
+            policy=policy,
+            device=device,
+            reporter=reporter,
+        )
+    except DataError as error:
+        if error.code != "data.missing" or data is not None:
+            raise
+        raise DataError(
+            error.code, error.message, "--data DATA, where the images are now"
+        ) from None
+    return in_format(task.with_split(split_seed(config)), saved, str(folder))
+
+
+def held_out(dataset: Dataset, saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of a split and their classes as the model counts them, matched by name.
+
+    Raises
+    ------
+    ModelError
+        The data has a class that the model does not know.
+    DataError
+        No image of the split has a label.
+    """
+    if not set(dataset.classes) <= set(saved.classes):
+        mine, theirs = (_named(names) for names in (saved.classes, dataset.classes))
+        raise ModelError(
+            "model.classes",
+            f"the model knows the classes {mine}, and the data has {theirs}",
+            "fewlabels finetune on these classes",
+        )
+    rows = dataset.rows(split)
+    if not len(rows):
+        raise DataError("data.split", f"no labelled image of {dataset.name} lies in {split}")
+    places = np.array([saved.classes.index(name) for name in dataset.classes], np.int64)
+    return rows, places[dataset.labels[rows]]
+
+
+def _named(names: tuple[str, ...]) -> str:
+    shown = ", ".join(escape(name) for name in names[:20])
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"({shown}{more})" if names else "(none)"
+
+
+def _refuse_trained(config: dict[str, Any], split: str, data: str | None) -> None:
+    """Refuse validation images that a run without ``--labels`` has learned from."""
+    verb, settings = config.get("verb"), config.get("settings") or {}
+    if (
+        split == "val"
+        and data is None
+        and verb in ("run", "compare")
+        and not settings.get("labels")
+    ):
+        raise DataError(
+            "data.val_trained",
+            f"without --labels, '{verb}' has learned from the validation images as well",
+            "--split test",
+        )

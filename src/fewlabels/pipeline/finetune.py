@@ -1,0 +1,334 @@
+"""The verb `finetune`: a start and the visible labels in, a run folder with a classifier out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fewlabels.core.errors import DataError, UsageError, unknown
+from fewlabels.data.dataset import require_classes
+from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
+from fewlabels.pipeline.judging import (
+    class_counts,
+    overfit,
+    short_classes,
+    training_accuracy,
+    validation,
+)
+from fewlabels.pipeline.pretrain import check_labels
+from fewlabels.pipeline.pretraining import drop_checkpoints, last_metrics, training_log
+from fewlabels.pipeline.stages import (
+    GRID,
+    HEADS,
+    feature_space,
+    finetune_pace,
+    finetune_steps,
+    fit_head,
+)
+from fewlabels.pipeline.stages import finetune as finetune_stage
+from fewlabels.pipeline.starts import Start, build_backbone, find_start, open_start, seen_before
+from fewlabels.pipeline.task import DataOptions, Task, refuse_shortage
+from fewlabels.results.environment import describe
+from fewlabels.results.files import read_json
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.training.cost import peak_memory_mb
+from fewlabels.training.durations import Duration, parse_duration
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.parameters import PRETRAINED
+
+TRANSFERS = ("parameters", *HEADS)
+
+
+def finetune(  # noqa: PLR0913 - the flags of the command line
+    options: DataOptions,
+    *,
+    start: str,
+    transfer: str = "parameters",
+    labels: int | None = None,
+    seed: int = 0,
+    backbone: str = "auto",
+    budget: str = "2m",
+    policy: str = "auto",
+    device: str = "auto",
+    out: Path | None = None,
+    resume: str = "auto",
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Turn a start and the visible labels into a classifier; an interrupted run goes on.
+
+    Parameters
+    ----------
+    options : DataOptions
+        The data.
+    start : str
+        A run folder, ``scratch``, ``random`` (an untrained encoder whose head is fitted
+        first), or a timm name for published weights.
+    transfer : str
+        ``parameters`` trains all weights. ``features`` freezes them and fits a small model,
+        as do ``logistic``, ``knn`` and ``spreading``, which name it.
+    labels : int, optional
+        Labels per class that may be learned from; by default all of the training images.
+        Validation images are never learned from.
+    seed : int
+        Of the draw of labels, and of training.
+    backbone, policy, device : str
+        Network of an untrained start, augmentation and device; ``auto`` chooses.
+    budget : str
+        The most that parameters are trained: they stop earlier by a rule of their own.
+    out : Path, optional
+        The run folder.
+    resume : {"auto", "never"}
+        ``never`` refuses a folder that holds an unfinished run.
+    dry_run : bool
+        Return the plan and write nothing.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    dict
+        ``results.json``, or the plan.
+
+    Raises
+    ------
+    FewlabelsError
+        For a start, data or settings that cannot be used, a folder in use, a full disk.
+    """
+    reporter = reporter or Reporter()
+    _check(start, transfer, options)
+    check_labels(labels)
+    duration = parse_duration(budget)
+    settings: dict[str, Any] = {
+        "start": start,
+        "transfer": transfer,
+        "labels": labels,
+        "seed": seed,
+    }
+    settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
+    config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
+    found = find_start(start, backbone)
+    config["split_seed"] = found.split_seed
+    if not dry_run and (done := already(out, config, "results.json")):
+        return done
+    task = open_start(found, options, policy=policy, device=device, reporter=reporter)
+    rows = visible_rows(task, labels, seed)
+    job = _Job(task, found, transfer, rows, seed, duration, reporter)
+    if dry_run:
+        return _dry_plan(job)
+    with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
+        refuse_unfinished(run, resume)
+        begin_folder(run, task, config)
+        if not (run.path / "results.json").exists():
+            run.write_json("results.json", _train(run, job, labels))
+        # Only now: had the process died between the two, the checkpoints would have been needed.
+        drop_checkpoints(run.path)
+        run.finish()
+        result: dict[str, Any] = read_json(run.path / "results.json")
+    return result
+
+
+def _check(start: str, transfer: str, options: DataOptions) -> None:
+    if transfer == "structure":
+        raise UsageError(
+            "usage.transfer", "the transfer of structure is not built yet", "--transfer parameters"
+        )
+    if transfer not in TRANSFERS:
+        raise unknown("transfer", transfer, TRANSFERS)
+    if start == "scratch" and transfer != "parameters":
+        raise UsageError(
+            "usage.transfer",
+            "scratch has no features to freeze",
+            "--transfer parameters, or --from random",
+        )
+    if options.target is not None:
+        raise UsageError("usage.target", "regression cannot be trained yet", "leave --target out")
+
+
+def visible_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
+    """Return the rows that may be learned from: of train alone.
+
+    Raises
+    ------
+    DataError
+        There are none, or one class only, or fewer a class than asked for.
+    """
+    dataset = task.dataset
+    require_classes(dataset)
+    if labels is not None:
+        refuse_shortage(task, labels)
+        return dataset.visible(labels, seed)
+    rows = dataset.labelled_rows("train")
+    if not len(rows):
+        raise DataError("data.labels", "no training image has a label", "label some, or --split")
+    return rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    task: Task
+    start: Start
+    transfer: str
+    rows: np.ndarray
+    seed: int
+    budget: Duration
+    reporter: Reporter
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the classes of the rows."""
+        labels: np.ndarray = self.task.dataset.labels[self.rows]
+        return labels
+
+    @property
+    def rule(self) -> int:
+        """Return the steps that parameters are trained where the budget allows."""
+        if self.transfer != "parameters":
+            return 0
+        return finetune_steps(len(self.rows), pretrained=self.start.kind != "scratch")
+
+
+def _head(job: _Job, backbone: nn.Module) -> nn.Module | None:
+    if job.start.kind == "scratch":
+        return None
+    kind = "logistic" if job.transfer == "parameters" else job.transfer
+    space = feature_space(job.task, backbone, job.rows)
+    return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
+
+
+def _steps(job: _Job, backbone: nn.Module, head: nn.Module | None) -> dict[str, Any]:
+    """Return the steps of the fine-tune, and what one takes where that was measured."""
+    if not job.rule:
+        return {"steps": 0, "seconds_per_step": None}
+    timed = job.budget.unit == "seconds"
+    pace = finetune_pace(job.task, backbone, job.rows, head) if timed else None
+    most = job.budget.steps(
+        images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
+    )
+    if most < job.rule:
+        job.reporter.say(f"the budget ends the training early: {most} of {job.rule} steps")
+    return {"steps": min(most, job.rule), "seconds_per_step": pace}
+
+
+def _train(run: RunFolder, job: _Job, labels: int | None) -> dict[str, Any]:
+    task, began = job.task, time.perf_counter()
+    name, backbone, tensors = build_backbone(job.start, task, job.seed)
+    head = _head(job, backbone)
+    fitting = time.perf_counter() - began
+    plan = run.path / "plan.json"
+    if not plan.exists():
+        run.write_json("plan.json", _steps(job, backbone, head))
+    classifier, cost = _fit(run, job, backbone, head, int(read_json(plan)["steps"]))
+    save_model(
+        run.path / "model",
+        classifier.backbone,
+        name,
+        task.pictures,
+        short_side=task.dataset.store.short_side,
+        head=classifier.head,
+        classes=task.dataset.classes,
+        grid=classifier.grid,
+    )
+    val = validation(run, task, classifier, job.rows)
+    accuracy = training_accuracy(task, classifier, job.rows)
+    seen = seen_before(job.start, task)
+    short = short_classes(task.dataset, job.rows, labels)
+    warnings = [*([seen] if seen else []), *short, *overfit(accuracy, val)]
+    for text in warnings:
+        job.reporter.say(f"warning: {text}")
+    if val and labels is not None:
+        job.reporter.say("validation is scored with labels beyond --labels, for you to read only")
+    seconds = cost["seconds"] + fitting
+    tensors["new"] += len(classifier.head.state_dict())
+    result = {
+        "schema": 1,
+        "kind": "finetune",
+        "run": str(run.path),
+        "name": task.dataset.name,
+        "method": _method(job.start),
+        "backbone": name,
+        "parameters": sum(p.numel() for p in classifier.parameters()),
+        **cost,
+        "seconds": seconds,
+        "images_per_second": cost["images_seen"] / cost["seconds"] if cost["images_seen"] else None,
+        "final": {**cost["final"], "train_accuracy": accuracy},
+        "probe": None,
+        "transfer": job.transfer,
+        "start": job.start.name,
+        "carried": tensors,
+        "labels": class_counts(task.dataset, job.rows),
+        "val": val,
+        "inspect": task.dataset.report,
+        "environment": describe(str(task.device)),
+        "warnings": [*task.dataset.report["warnings"], *warnings],
+    }
+    return validate("finetune", result)
+
+
+def _fit(
+    run: RunFolder, job: _Job, backbone: nn.Module, head: nn.Module | None, steps: int
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the classifier, and what its training cost beside the fit of the head."""
+    task = job.task
+    if job.transfer != "parameters":
+        assert head is not None
+        cost = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
+        cost["peak_memory_mb"] = peak_memory_mb(task.device)
+        return Classifier(backbone, head, grid=GRID).eval(), cost
+    size = PRETRAINED.batch_size
+    with training_log(run.path, "finetune", steps, size, job.reporter) as log:
+        classifier, trained = finetune_stage(
+            task,
+            backbone,
+            job.rows,
+            head=head,
+            steps=steps,
+            seed=job.seed,
+            folder=run.path / "checkpoints",
+            watch=log,
+        )
+    return classifier, {
+        "steps": trained.steps,
+        "images_seen": trained.images_seen,
+        "seconds": trained.seconds,
+        "peak_memory_mb": trained.peak_memory_mb,
+        "final": last_metrics(trained, run.path),
+    }
+
+
+def _method(start: Start) -> str | None:
+    """Return the method that a run was pre-trained by, where it tells."""
+    place = Path(start.name) / "results.json"
+    if start.kind != "run" or not place.exists():
+        return None
+    method = read_json(place).get("method")
+    return str(method) if method else None
+
+
+def _dry_plan(job: _Job) -> dict[str, Any]:
+    began = time.perf_counter()
+    name, backbone, _ = build_backbone(job.start, job.task, job.seed)
+    head = _head(job, backbone)
+    rows = [{"stage": "head", "steps": 0, "seconds": time.perf_counter() - began}]
+    rows[0]["note"] = f"{len(job.rows)} labels, features of {name}"
+    if job.transfer == "parameters":
+        pace = finetune_pace(job.task, backbone, job.rows, head)
+        most = job.budget.steps(
+            images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
+        )
+        steps = min(most, job.rule)
+        rows.append({"stage": "finetune", "steps": steps, "seconds": steps * pace})
+        rows[-1]["note"] = "by the rule" if steps == job.rule else "cut short by the budget"
+    values = sum(p.numel() for p in backbone.parameters())
+    return {
+        "schema": 1,
+        "plan": rows[1:] if job.start.kind == "scratch" else rows,
+        "seconds": sum(row["seconds"] for row in rows),
+        "disk_mb": round((7 if job.transfer == "parameters" else 1) * 4 * values / 1e6, 1),
+    }

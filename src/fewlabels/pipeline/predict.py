@@ -1,0 +1,190 @@
+"""A classifier taken away: names the class of picture files, with the stored preprocessing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewlabels.core.errors import DataError
+from fewlabels.core.types import Batch
+from fewlabels.data import decode
+from fewlabels.data.listing import escape, walk
+from fewlabels.data.streaming import assemble
+from fewlabels.models.classifier import Saved
+from fewlabels.pipeline.starts import open_model
+from fewlabels.pipeline.task import find_device
+from fewlabels.training.loop import default_bf16
+
+CHUNK = 256  # pictures decoded before they are scored
+
+Paths = str | Path | Sequence[str | Path]
+
+
+class Predictor:
+    """A classifier with the preprocessing it was trained with.
+
+    Parameters
+    ----------
+    saved : Saved
+        Of `fewlabels.models.classifier.load_model`, with a head.
+    device : str
+        ``auto`` chooses.
+
+    Attributes
+    ----------
+    classes_ : ndarray
+        ``(K,)`` str.
+    """
+
+    def __init__(self, saved: Saved, *, device: str = "auto") -> None:
+        self.device = find_device(device)
+        self.pictures = saved.pictures
+        self.short_side = saved.short_side
+        self.classes_ = np.array(saved.classes)
+        self._classifier = saved.classifier.to(self.device).eval()
+        self._bf16 = default_bf16(self.device, self.pictures.size)
+
+    def predict(self, paths: Paths) -> list[str]:
+        """Return the most probable class of each picture file.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read.
+        """
+        return [str(self.classes_[place]) for place in self.predict_proba(paths).argmax(1)]
+
+    def predict_proba(self, paths: Paths) -> np.ndarray:
+        """Return class probabilities ``(n, K)`` float32 of picture files, in their order.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read.
+        """
+        files = [paths] if isinstance(paths, str | Path) else list(paths)
+        rows = []
+        for file, found in zip(files, self.scores(files), strict=True):
+            if isinstance(found, str):
+                hint = "predict_table, or fewlabels predict, go on past such files"
+                raise DataError("data.unreadable", f"{escape(str(file))}: {found}", hint)
+            rows.append(found)
+        return np.stack(rows) if rows else np.empty((0, len(self.classes_)), np.float32)
+
+    def scores(self, files: Sequence[str | Path]) -> Iterator[np.ndarray | str]:
+        """Yield ``(K,)`` float32 probabilities of each file, or why it cannot be read."""
+        with ThreadPoolExecutor(os.cpu_count() or 1, "fewlabels-predict") as pool:
+            for start in range(0, len(files), CHUNK):
+                with decode.Quiet():
+                    found = list(pool.map(self._picture, files[start : start + CHUNK]))
+                good = [item for item in found if not isinstance(item, str)]
+                scored = iter(self._score(good) if good else ())
+                yield from (item if isinstance(item, str) else next(scored) for item in found)
+
+    def _picture(self, file: str | Path) -> np.ndarray | str:
+        """Return a picture as the store would keep it, or why it cannot be read."""
+        path = Path(file)
+        try:
+            if not path.is_file():  # a pipe would block whoever reads it
+                return "not a file" if path.exists() else "there is no such file"
+            return decode.load(path.read_bytes(), self.pictures.channels, self.short_side).pixels
+        except OSError as error:
+            return error.strerror or str(error)
+        except ValueError as error:
+            return str(error)
+
+    def _score(self, pictures: list[np.ndarray]) -> np.ndarray:
+        canvas, sizes = assemble(pictures, self.pictures.channels)
+        rows = torch.arange(len(pictures), device=self.device)
+        batch = Batch(
+            images=torch.from_numpy(canvas).permute(0, 3, 1, 2).to(self.device),
+            sizes=None if sizes is None else torch.from_numpy(sizes).to(self.device),
+            indices=rows,
+            epochs=torch.zeros_like(rows),
+        )
+        return self._classifier.probabilities(batch, self.pictures, bf16=self._bf16)
+
+
+def load(run: Path, *, device: str = "auto") -> Predictor:
+    """Load the classifier of a run folder.
+
+    Parameters
+    ----------
+    run : Path
+        Of `finetune` or `run`.
+    device : str
+        ``auto`` chooses.
+
+    Raises
+    ------
+    ModelError
+        There is no classifier, or it is damaged.
+    """
+    return Predictor(open_model(Path(run)), device=device)
+
+
+def predict_table(
+    run: Path, files: Sequence[str | Path], *, device: str = "auto"
+) -> list[dict[str, Any]]:
+    """Name the class of picture files and of all pictures in folders.
+
+    Parameters
+    ----------
+    run : Path
+        A run folder with a classifier.
+    files : sequence of str or Path
+        Files and folders; folders are walked.
+
+    Returns
+    -------
+    list of dict
+        ``path``, ``label``, ``probability``, ``probabilities``; nulls and an ``issue`` for a
+        file that cannot be read.
+
+    Raises
+    ------
+    ModelError
+        There is no classifier, or it is damaged.
+    DataError
+        None of the files is there, or the folders hold no pictures.
+    """
+    predictor = load(run, device=device)
+    paths = find_files(files)
+    names = [escape(str(name)) for name in predictor.classes_]
+    scores = predictor.scores(paths)
+    return [_row(path, names, found) for path, found in zip(paths, scores, strict=True)]
+
+
+def find_files(files: Sequence[str | Path]) -> list[Path]:
+    """Return files as they were given, and in place of each folder the pictures below it.
+
+    Raises
+    ------
+    DataError
+        Nothing is there.
+    """
+    given = [Path(file) for file in files]
+    if not any(path.exists() for path in given):
+        first = escape(str(given[0])) if given else "nothing"
+        raise DataError("data.missing", f"{first} does not exist", "check the path")
+    found = []
+    for path in given:
+        found += [path / name for name in walk(path).paths] if path.is_dir() else [path]
+    if not found:
+        raise DataError("data.empty", f"there are no pictures in {escape(str(given[0]))}")
+    return found
+
+
+def _row(path: Path, names: list[str], found: np.ndarray | str) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": escape(path.as_posix())}
+    if isinstance(found, str):
+        return row | {"label": None, "probability": None, "probabilities": None, "issue": found}
+    best = int(found.argmax())
+    shares = dict(zip(names, found.tolist(), strict=True))
+    return row | {"label": names[best], "probability": float(found[best]), "probabilities": shares}

@@ -1,0 +1,217 @@
+"""The verb `pretrain`: all training images in, a run folder with an encoder out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewlabels.core.errors import UsageError, unknown
+from fewlabels.data.dataset import Dataset
+from fewlabels.evaluation.intervals import wilson
+from fewlabels.methods import METHODS
+from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
+from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
+from fewlabels.pipeline.stages import PretrainPlan, new_method, pretrain_pace, pretrain_steps
+from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
+from fewlabels.results.environment import describe
+from fewlabels.results.files import read_json
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.training.durations import parse_duration
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.live_probe import PROBES, LiveProbe
+
+PROBED_LABELS = 2_000  # the probe compares each with each
+
+
+def pretrain(  # noqa: PLR0913 - the flags of the command line
+    options: DataOptions,
+    *,
+    method: str = "simclr",
+    backbone: str = "auto",
+    budget: str = "5m",
+    policy: str = "auto",
+    labels: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    out: Path | None = None,
+    resume: str = "auto",
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Train an encoder on all training images, labelled or not; an interrupted run goes on.
+
+    Parameters
+    ----------
+    options : DataOptions
+        The data.
+    method : str
+        A key of `fewlabels.methods.METHODS`.
+    backbone, policy, device : str
+        Network, augmentation and device; ``auto`` chooses.
+    budget : str
+        Such as ``5m``, ``2000 steps`` or ``20 epochs``. Seconds become steps once, by a short
+        calibration.
+    labels : int, optional
+        Labels per class that the live probe may read; by default all but those of test.
+        Nothing is learned from them.
+    seed : int
+        Of weights, order, augmentation, and of the draw of the probe's labels.
+    out : Path, optional
+        The run folder.
+    resume : {"auto", "never"}
+        ``never`` refuses a folder that holds an unfinished run.
+    dry_run : bool
+        Return the plan and write nothing.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    dict
+        ``results.json``, or the plan.
+
+    Raises
+    ------
+    FewlabelsError
+        For data or settings that cannot be used, a folder in use, a full disk, a diverged loss.
+    """
+    reporter = reporter or Reporter()
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    check_labels(labels)
+    parse_duration(budget)
+    settings: dict[str, Any] = {
+        "method": method,
+        "backbone": backbone,
+        "budget": budget,
+        "policy": policy,
+    }
+    settings |= {"labels": labels, "seed": seed, "device": device}
+    config = {"verb": "pretrain", "data": asdict(options), "split_seed": 0, "settings": settings}
+    if not dry_run and (done := already(out, config, "results.json")):
+        return done
+    task = open_task(options, policy=policy, device=device, reporter=reporter)
+    if dry_run:
+        return _dry_plan(task, settings)
+    with RunFolder(out or default_folder("pretrain", task.dataset.name, config)) as run:
+        refuse_unfinished(run, resume)
+        begin_folder(run, task, config)
+        if not (run.path / "results.json").exists():
+            run.write_json("results.json", _train(run, task, settings, reporter))
+        # Only now: had the process died between the two, the checkpoints would have been needed.
+        drop_checkpoints(run.path)
+        run.finish()
+        result: dict[str, Any] = read_json(run.path / "results.json")
+    return result
+
+
+def check_labels(labels: int | None) -> None:
+    """Refuse a number of labels per class below 1.
+
+    Raises
+    ------
+    UsageError
+    """
+    if labels is not None and labels < 1:
+        raise UsageError("usage.labels", f"--labels {labels} is out of range", "1 or more")
+
+
+def _settle(run: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan of this folder: read, or made and written."""
+    path = run.path / "plan.json"
+    if not path.exists():
+        backbone = pick_backbone(settings["backbone"], task)
+        duration = parse_duration(settings["budget"])
+        steps, pace = pretrain_steps(task, settings["method"], backbone, duration)
+        plan = {"steps": steps, "seconds_per_step": pace, "backbone": backbone}
+        run.write_json("plan.json", plan | {"policy": task.policy, "device": str(task.device)})
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def _train(
+    run: RunFolder, task: Task, settings: dict[str, Any], reporter: Reporter
+) -> dict[str, Any]:
+    rows = probe_rows(task.dataset, settings["labels"], settings["seed"])
+    if not len(rows):
+        reporter.say("no labels are visible: the probe watches the rank of the embedding alone")
+    settled = _settle(run, task, settings)
+    plan = PretrainPlan(settings["method"], settled["backbone"], settled["steps"], settings["seed"])
+    probe = LiveProbe(task.dataset, task.pictures, task.device, rows=rows, bf16=task.bf16)
+    trained = pretrain_in(
+        run.path,
+        task,
+        plan,
+        title=f"pretrain {plan.method}",
+        probe=probe,
+        reporter=reporter,
+        probes=PROBES,
+    )
+    result = _result(run, task, plan, trained)
+    return validate("pretrain", result | {"probe": _knn(probe, trained, rows)})
+
+
+def probe_rows(dataset: Dataset, labels: int | None, seed: int) -> np.ndarray:
+    """Return the rows whose labels the live probe reads, at most `PROBED_LABELS`."""
+    if dataset.targets is not None:
+        return np.empty(0, np.int64)
+    rows = dataset.visible(labels, seed)
+    even = np.linspace(0, len(rows) - 1, min(len(rows), PROBED_LABELS))
+    chosen: np.ndarray = rows[even.astype(np.int64)]
+    return chosen
+
+
+def _knn(probe: LiveProbe, trained: Pretrained, rows: np.ndarray) -> dict[str, float] | None:
+    share = probe(trained.encoder).get("knn")
+    if share is None:
+        return None
+    low, high = wilson(share * len(rows), len(rows))
+    return {"value": share, "low": low, "high": high}
+
+
+def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained) -> dict[str, Any]:
+    cost = trained.cost
+    warnings = [trained.warning] if trained.warning else []
+    return {
+        "schema": 1,
+        "kind": "pretrain",
+        "run": str(run.path),
+        "name": task.dataset.name,
+        "method": plan.method,
+        "backbone": plan.backbone,
+        "parameters": sum(p.numel() for p in trained.encoder.parameters()),
+        "steps": cost.steps,
+        "images_seen": cost.images_seen,
+        "seconds": cost.seconds,
+        "images_per_second": cost.images_seen / cost.seconds if cost.seconds else None,
+        "peak_memory_mb": cost.peak_memory_mb,
+        "final": trained.final,
+        "rank": trained.rank,
+        "inspect": task.dataset.report,
+        "environment": describe(str(task.device)),
+        "warnings": [*task.dataset.report["warnings"], *warnings],
+    }
+
+
+def _dry_plan(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+    name, method = pick_backbone(settings["backbone"], task), settings["method"]
+    duration = parse_duration(settings["budget"])
+    steps, pace = pretrain_steps(task, method, name, duration)
+    if duration.unit != "seconds":
+        pace = pretrain_pace(task, method, name)
+    seconds = steps * pace
+    built = new_method(task, method, name, 0)
+    values = sum(t.numel() for t in built.state_dict().values() if isinstance(t, torch.Tensor))
+    stage = {"stage": f"pretrain {method}", "steps": steps, "seconds": seconds}
+    images = len(task.dataset.rows("train"))
+    return {
+        "schema": 1,
+        "plan": [stage | {"note": f"{name}, {images:,} training images"}],
+        "seconds": seconds,
+        # Two checkpoints with two moments a weight while it runs, and the model.
+        "disk_mb": round(7 * 4 * values / 1e6, 1),
+    }

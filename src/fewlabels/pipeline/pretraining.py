@@ -1,0 +1,191 @@
+"""One pre-training in a folder: its checkpoints, its log, its live probe, its encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fewlabels.core.types import Method
+from fewlabels.models.classifier import save_model
+from fewlabels.pipeline.stages import PretrainPlan, pretrain_batches, pretrain_encoder
+from fewlabels.pipeline.task import Task
+from fewlabels.results.files import append_line, drop_torn_line, read_lines, to_json, write_atomic
+from fewlabels.training.checkpoint import latest_checkpoint
+from fewlabels.training.loop import Trained
+from fewlabels.training.progress import Advance, Reporter
+from fewlabels.transfer.live_probe import LiveProbe
+
+LINES = 100  # of the log of a training
+_ABOUT = ("step", "seconds", "rank", "probe")  # what a line of the log tells beside the metrics
+
+
+class TrainingLog:
+    """Writes ``metrics.jsonl`` while something trains, and moves the progress bar.
+
+    Parameters
+    ----------
+    place : Path
+        The folder that holds the log, and ``checkpoints/``.
+    steps : int
+    advance : callable
+        Of `fewlabels.training.progress.Reporter.stage`.
+    """
+
+    def __init__(self, place: Path, steps: int, advance: Advance) -> None:
+        self.steps = steps
+        self.every = max(1, steps // LINES)
+        self._path = place / "metrics.jsonl"
+        self._advance = advance
+        self._before = trim_log(place)
+        self._began = time.perf_counter()
+
+    def __call__(self, step: int, metrics: dict[str, float]) -> None:
+        """Note the metrics of a step."""
+        self.note(step, metrics, {})
+
+    def due(self, step: int) -> bool:
+        """Say whether a step gets a line."""
+        return step % self.every == 0 or step == self.steps
+
+    def note(self, step: int, metrics: dict[str, float], found: dict[str, float]) -> None:
+        """Note the metrics of a step, and what a probe found there."""
+        self._advance(step, **metrics)
+        if self.due(step):
+            seconds = self._before + time.perf_counter() - self._began
+            append_line(self._path, {"step": step, "seconds": seconds, **metrics, **found})
+
+
+@contextmanager
+def training_log(
+    place: Path, title: str, steps: int, batch_size: int, reporter: Reporter
+) -> Iterator[TrainingLog]:
+    """Lend the log of a training in `place`, going on where an interrupted one stopped."""
+    place.mkdir(parents=True, exist_ok=True)
+    with reporter.stage(title, steps, unit=batch_size) as advance:
+        yield TrainingLog(place, steps, advance)
+
+
+def trim_log(place: Path) -> float:
+    """Drop the rows of ``metrics.jsonl`` that a resumed run will write again.
+
+    Returns
+    -------
+    float
+        Seconds of training that the remaining rows tell of.
+    """
+    log = place / "metrics.jsonl"
+    if not log.exists():
+        return 0.0
+    drop_torn_line(log)
+    saved = latest_checkpoint(place / "checkpoints")
+    rows = [row for row in read_lines(log) if saved is not None and row["step"] <= saved.step]
+    write_atomic(log, "".join(to_json(row, indent=None) + "\n" for row in rows))
+    return float(rows[-1]["seconds"]) if rows else 0.0
+
+
+def last_metrics(trained: Trained, place: Path) -> dict[str, float]:
+    """Return the metrics of the last step, from the log where an earlier process took it."""
+    if trained.metrics:
+        return trained.metrics
+    rows = read_lines(place / "metrics.jsonl")
+    return {k: v for k, v in rows[-1].items() if k not in _ABOUT} if rows else {}
+
+
+def drop_checkpoints(place: Path) -> None:
+    """Remove the checkpoints of a training whose result is saved."""
+    for checkpoint in (place / "checkpoints").glob("step-*"):
+        checkpoint.unlink()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pretrained:
+    """An encoder that has just been pre-trained.
+
+    Attributes
+    ----------
+    encoder : nn.Module
+    cost : Trained
+    final : dict
+        Metrics of the last step.
+    rank : float
+        Effective rank of its features.
+    warning : str
+        Said aloud when it collapsed.
+    """
+
+    encoder: nn.Module
+    cost: Trained
+    final: dict[str, float]
+    rank: float
+    warning: str
+
+
+def pretrain_in(
+    place: Path,
+    task: Task,
+    plan: PretrainPlan,
+    *,
+    title: str,
+    probe: LiveProbe,
+    reporter: Reporter,
+    probes: int = 0,
+) -> Pretrained:
+    """Pre-train in a folder, going on where an earlier process stopped.
+
+    Writes ``metrics.jsonl``, ``checkpoints/`` and ``model/``.
+
+    Parameters
+    ----------
+    probes : int
+        How often the probe is taken on the way.
+    """
+    batch = pretrain_batches(task, plan.method, plan.seed).size
+    with training_log(place, title, plan.steps, batch, reporter) as log:
+        watcher = _Watcher(log, probe, probes, plan.method, reporter)
+        method, trained = pretrain_encoder(
+            task, plan, folder=place / "checkpoints", observe=watcher
+        )
+    rank, warning = probe.verdict(method.encoder)
+    if warning:
+        reporter.say(f"warning: {plan.method}: {warning}")
+    save_model(
+        place / "model",
+        method.encoder,
+        plan.backbone,
+        task.pictures,
+        short_side=task.dataset.store.short_side,
+    )
+    return Pretrained(method.encoder, trained, last_metrics(trained, place), rank, warning)
+
+
+class _Watcher:
+    """Logs a pre-training and probes its encoder now and then."""
+
+    def __init__(
+        self, log: TrainingLog, probe: LiveProbe, probes: int, name: str, reporter: Reporter
+    ) -> None:
+        self.log = log
+        self.probe = probe
+        self.reporter = reporter
+        self.name = name
+        # A multiple of the log's own interval, so that each probe has a line.
+        self.every = log.every * max(1, round(log.steps / log.every / probes)) if probes else 0
+        self.warned = False
+
+    def __call__(self, method: Method, step: int, metrics: dict[str, float]) -> None:
+        probing = self.every and (step % self.every == 0 or step == self.log.steps)
+        self.log.note(step, metrics, self._probe(method, step) if probing else {})
+
+    def _probe(self, method: Method, step: int) -> dict[str, float]:
+        found = self.probe(method.encoder)
+        warning = self.probe.warning(found["rank"])
+        if warning and not self.warned and step < self.log.steps:
+            self.warned = True
+            self.reporter.say(f"warning: {self.name}, step {step}: {warning}")
+        rows = {"rank": found["rank"]}
+        return rows | ({"probe": found["knn"]} if "knn" in found else {})
