@@ -36,7 +36,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "arms": ["simclr+features", "scratch", "pixels", "random+features", "autoencoder+features"],
         "seeds": 5,
         "pretraining_seeds": 2,
-        "budget": "300s",
+        "budget": "420s",
         "select": "none",
     },
 }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.data.dataset import require_classes
-from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.models.classifier import save_model
+from fewlabels.pipeline.fitting import Job, dry_plan, fit_classifier, fit_start, plan_steps
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.judging import (
     class_counts,
@@ -22,26 +22,18 @@ from fewlabels.pipeline.judging import (
     validation,
 )
 from fewlabels.pipeline.pretrain import check_labels
-from fewlabels.pipeline.pretraining import drop_checkpoints, last_metrics, training_log
+from fewlabels.pipeline.pretraining import drop_checkpoints
 from fewlabels.pipeline.stages import (
-    GRID,
     HEADS,
-    feature_space,
-    finetune_pace,
-    finetune_steps,
-    fit_head,
 )
-from fewlabels.pipeline.stages import finetune as finetune_stage
 from fewlabels.pipeline.starts import Start, build_backbone, find_start, open_start, seen_before
 from fewlabels.pipeline.task import DataOptions, Task, refuse_shortage
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
-from fewlabels.training.cost import peak_memory_mb
-from fewlabels.training.durations import Duration, parse_duration
+from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.parameters import PRETRAINED
 
 TRANSFERS = ("parameters", *HEADS)
 
@@ -119,9 +111,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         return done
     task = open_start(found, options, policy=policy, device=device, reporter=reporter)
     rows = visible_rows(task, labels, seed)
-    job = _Job(task, found, transfer, rows, seed, duration, reporter)
+    job = Job(task, found, transfer, rows, seed, duration, reporter)
     if dry_run:
-        return _dry_plan(job)
+        return dry_plan(job)
     with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
@@ -170,61 +162,15 @@ def visible_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
     return rows
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    task: Task
-    start: Start
-    transfer: str
-    rows: np.ndarray
-    seed: int
-    budget: Duration
-    reporter: Reporter
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Return the classes of the rows."""
-        labels: np.ndarray = self.task.dataset.labels[self.rows]
-        return labels
-
-    @property
-    def rule(self) -> int:
-        """Return the steps that parameters are trained where the budget allows."""
-        if self.transfer != "parameters":
-            return 0
-        return finetune_steps(len(self.rows), pretrained=self.start.kind != "scratch")
-
-
-def _head(job: _Job, backbone: nn.Module) -> nn.Module | None:
-    if job.start.kind == "scratch":
-        return None
-    kind = "logistic" if job.transfer == "parameters" else job.transfer
-    space = feature_space(job.task, backbone, job.rows)
-    return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
-
-
-def _steps(job: _Job, backbone: nn.Module, head: nn.Module | None) -> dict[str, Any]:
-    """Return the steps of the fine-tune, and what one takes where that was measured."""
-    if not job.rule:
-        return {"steps": 0, "seconds_per_step": None}
-    timed = job.budget.unit == "seconds"
-    pace = finetune_pace(job.task, backbone, job.rows, head) if timed else None
-    most = job.budget.steps(
-        images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
-    )
-    if most < job.rule:
-        job.reporter.say(f"the budget ends the training early: {most} of {job.rule} steps")
-    return {"steps": min(most, job.rule), "seconds_per_step": pace}
-
-
-def _train(run: RunFolder, job: _Job, labels: int | None) -> dict[str, Any]:
+def _train(run: RunFolder, job: Job, labels: int | None) -> dict[str, Any]:
     task, began = job.task, time.perf_counter()
     name, backbone, tensors = build_backbone(job.start, task, job.seed)
-    head = _head(job, backbone)
+    head = fit_start(job, backbone)
     fitting = time.perf_counter() - began
     plan = run.path / "plan.json"
     if not plan.exists():
-        run.write_json("plan.json", _steps(job, backbone, head))
-    classifier, cost = _fit(run, job, backbone, head, int(read_json(plan)["steps"]))
+        run.write_json("plan.json", plan_steps(job, backbone, head))
+    classifier, cost = fit_classifier(run, job, backbone, head, int(read_json(plan)["steps"]))
     save_model(
         run.path / "model",
         classifier.backbone,
@@ -271,37 +217,6 @@ def _train(run: RunFolder, job: _Job, labels: int | None) -> dict[str, Any]:
     return validate("finetune", result)
 
 
-def _fit(
-    run: RunFolder, job: _Job, backbone: nn.Module, head: nn.Module | None, steps: int
-) -> tuple[Classifier, dict[str, Any]]:
-    """Return the classifier, and what its training cost beside the fit of the head."""
-    task = job.task
-    if job.transfer != "parameters":
-        assert head is not None
-        cost = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
-        cost["peak_memory_mb"] = peak_memory_mb(task.device)
-        return Classifier(backbone, head, grid=GRID).eval(), cost
-    size = PRETRAINED.batch_size
-    with training_log(run.path, "finetune", steps, size, job.reporter) as log:
-        classifier, trained = finetune_stage(
-            task,
-            backbone,
-            job.rows,
-            head=head,
-            steps=steps,
-            seed=job.seed,
-            folder=run.path / "checkpoints",
-            watch=log,
-        )
-    return classifier, {
-        "steps": trained.steps,
-        "images_seen": trained.images_seen,
-        "seconds": trained.seconds,
-        "peak_memory_mb": trained.peak_memory_mb,
-        "final": last_metrics(trained, run.path),
-    }
-
-
 def _method(start: Start) -> str | None:
     """Return the method that a run was pre-trained by, where it tells."""
     place = Path(start.name) / "results.json"
@@ -309,26 +224,3 @@ def _method(start: Start) -> str | None:
         return None
     method = read_json(place).get("method")
     return str(method) if method else None
-
-
-def _dry_plan(job: _Job) -> dict[str, Any]:
-    began = time.perf_counter()
-    name, backbone, _ = build_backbone(job.start, job.task, job.seed)
-    head = _head(job, backbone)
-    rows = [{"stage": "head", "steps": 0, "seconds": time.perf_counter() - began}]
-    rows[0]["note"] = f"{len(job.rows)} labels, features of {name}"
-    if job.transfer == "parameters":
-        pace = finetune_pace(job.task, backbone, job.rows, head)
-        most = job.budget.steps(
-            images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
-        )
-        steps = min(most, job.rule)
-        rows.append({"stage": "finetune", "steps": steps, "seconds": steps * pace})
-        rows[-1]["note"] = "by the rule" if steps == job.rule else "cut short by the budget"
-    values = sum(p.numel() for p in backbone.parameters())
-    return {
-        "schema": 1,
-        "plan": rows[1:] if job.start.kind == "scratch" else rows,
-        "seconds": sum(row["seconds"] for row in rows),
-        "disk_mb": round((7 if job.transfer == "parameters" else 1) * 4 * values / 1e6, 1),
-    }

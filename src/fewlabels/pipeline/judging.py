@@ -59,6 +59,7 @@ def overfit(accuracy: float, val: dict[str, Any] | None) -> list[str]:
 
 
 def class_counts(dataset: Dataset, rows: np.ndarray) -> dict[str, int]:
+    """Return how many of `rows` each class has."""
     counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
     return {escape(name): int(n) for name, n in zip(dataset.classes, counts, strict=True)}
 
