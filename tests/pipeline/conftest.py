@@ -16,9 +16,7 @@ from fewlabels.training.progress import Reporter
 QUIET = Reporter(quiet=True)
 
 
-def write_pictures(
-    folder: Path, classes: str, each: int, *, size: int = 16, grey: bool = False
-) -> Path:
+def write_pictures(folder: Path, classes: str, each: int, *, size: int = 16) -> Path:
     """Write ``folder/<class>/<n>.png``: stripes, across or along by class, in noise."""
     for code, name in enumerate(classes):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -27,9 +25,7 @@ def write_pictures(
             pixels = rng.integers(0, 120, (size, size + number % 3, 3))
             stripes = (slice(None, None, 3),) if code % 2 else (slice(None), slice(None, None, 3))
             pixels[stripes] += 110
-            image = Image.fromarray(pixels.astype(np.uint8))
-            image = image.convert("L") if grey else image
-            image.save(folder / name / f"{number:03d}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:03d}.png")
     return folder
 
 

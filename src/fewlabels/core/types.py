@@ -54,6 +54,33 @@ class Pictures:
     std: tuple[float, ...]
 
 
+class Backbone(nn.Module):
+    """A network without its classifier, in timm's words.
+
+    Attributes
+    ----------
+    num_features : int
+        Length of the pooled features.
+    num_channels : int
+        Channels of the last map.
+    """
+
+    num_features: int
+    num_channels: int
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to unpooled features, mostly ``(B, num_channels, h, w)``."""
+        raise TypeError(f"{type(self).__name__} does not say how to compute features")
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Pool what `forward_features` gave to ``(B, num_features)``."""
+        raise TypeError(f"{type(self).__name__} does not say how to pool")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
+        return self.forward_head(self.forward_features(x))
+
+
 class Step(Protocol):
     """What the loop lends to a method for one update."""
 
@@ -82,7 +109,7 @@ class Step(Protocol):
 class Method(Protocol):
     """The only contract a training method implements."""
 
-    encoder: nn.Module
+    encoder: Backbone
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers by name; the loop schedules and saves them."""

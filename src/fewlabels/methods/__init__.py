@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
-
 from fewlabels.core.errors import unknown
-from fewlabels.core.types import Method, Pictures
+from fewlabels.core.types import Backbone, Method, Pictures
 from fewlabels.data.augment import Policies
 from fewlabels.methods.autoencoder import Autoencoder, DenoisingAutoencoder
 from fewlabels.methods.simclr import SimCLR
 
-METHODS: dict[str, Callable[[nn.Module, Pictures, Policies], Method]] = {
+METHODS: dict[str, Callable[[Backbone, Pictures, Policies], Method]] = {
     "autoencoder": Autoencoder,
     "denoising": DenoisingAutoencoder,
     "simclr": SimCLR,
@@ -27,7 +25,7 @@ METHODS: dict[str, Callable[[nn.Module, Pictures, Policies], Method]] = {
 BATCH_SIZES: dict[str, int] = {"autoencoder": 64, "denoising": 64, "simclr": 256}
 
 
-def create_method(name: str, backbone: nn.Module, pictures: Pictures, policies: Policies) -> Method:
+def create_method(name: str, backbone: Backbone, pictures: Pictures, policies: Policies) -> Method:
     """Build a pre-training method by name; an unknown name is refused with the nearest ones."""
     if name not in METHODS:
         raise unknown("method", name, METHODS)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.core.types import Batch, Pictures, Step
+from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment
 from fewlabels.models.decoders import ConvDecoder
 
@@ -53,7 +53,7 @@ class Autoencoder(nn.Module):
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : Backbone
         A backbone that keeps a map (`forward_features` gives ``(B, C, h, w)``).
     pictures : Pictures
         Format of the images.
@@ -64,7 +64,7 @@ class Autoencoder(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Backbone,
         pictures: Pictures,
         policies: Policies,
         config: AutoencoderConfig | None = None,
@@ -126,7 +126,7 @@ def damaged(x: Tensor, config: AutoencoderConfig, key: torch.Generator) -> Tenso
     return x
 
 
-def DenoisingAutoencoder(encoder: nn.Module, pictures: Pictures, policies: Policies) -> Autoencoder:
+def DenoisingAutoencoder(encoder: Backbone, pictures: Pictures, policies: Policies) -> Autoencoder:
     """Return an autoencoder that sees noise of 0.1 and a missing square of half the side."""
     config = AutoencoderConfig(noise=0.1, missing=0.5)
     return Autoencoder(encoder, pictures, policies, config)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.core.types import Batch, Pictures, Step
+from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, augment
 from fewlabels.models.heads import Projector
 
@@ -75,7 +75,7 @@ class SimCLR(nn.Module):
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : Backbone
         A backbone; its pooled features feed the projector.
     pictures : Pictures
         Format of the images.
@@ -86,7 +86,7 @@ class SimCLR(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Backbone,
         pictures: Pictures,
         policies: Policies,
         config: SimCLRConfig | None = None,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fewlabels.core.errors import UsageError, unknown
+from fewlabels.core.types import Backbone
 from fewlabels.models import small
 
 SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {
@@ -17,7 +19,7 @@ SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {
 }
 
 
-class Pixels(nn.Module):
+class Pixels(Backbone):
     """No network at all: the normalised pixels, averaged down to at most 32x32.
 
     The plainest baseline there is, in the shape of a backbone.
@@ -37,47 +39,38 @@ class Pixels(nn.Module):
         """Flatten to ``(B, num_features)``."""
         return x.flatten(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
-        return self.forward_head(self.forward_features(x))
 
-
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm model without its classifier, behind the three names the library uses."""
 
     def __init__(self, name: str, in_chans: int, image_size: int, *, pretrained: bool) -> None:
         super().__init__()
         import timm
 
-        self.net = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, in_chans=in_chans, **_size(name, image_size)
-        )
+        shape: dict[str, Any] = {"in_chans": in_chans, **_size(name, image_size)}
+        # timm's models share methods, not a base class.
+        net: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **shape)
+        self.net = net
         if image_size <= 64 and not pretrained:
             small_stem(self.net, in_chans)
-        self.num_features: int = getattr(self.net, "head_hidden_size", self.net.num_features)
+        self.num_features = int(getattr(net, "head_hidden_size", net.num_features))
         with torch.no_grad():
-            training = self.net.training
-            shape = (
-                self.net.eval()
-                .forward_features(torch.zeros(1, in_chans, image_size, image_size))
-                .shape
-            )
-            self.net.train(training)
-        self.num_channels: int = shape[1] if len(shape) == 4 else shape[-1]
+            net.eval()
+            last = net.forward_features(torch.zeros(1, in_chans, image_size, image_size))
+            net.train()
+        self.num_channels = int(last.shape[1] if last.ndim == 4 else last.shape[-1])
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to timm's own unpooled features."""
-        features: Tensor = self.net.forward_features(x)
+        net: Any = self.net
+        features: Tensor = net.forward_features(x)
         return features
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Pool to ``(B, num_features)``."""
-        pooled: Tensor = self.net.forward_head(x, pre_logits=True)
+        net: Any = self.net
+        pooled: Tensor = net.forward_head(x, pre_logits=True)
         return pooled
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
-        return self.forward_head(self.forward_features(x))
 
 
 def _size(name: str, image_size: int) -> dict[str, int]:
@@ -99,7 +92,7 @@ def small_stem(net: nn.Module, in_chans: int) -> None:
 
 def create_backbone(
     name: str, *, in_chans: int, image_size: int, pretrained: bool = False
-) -> nn.Module:
+) -> Backbone:
     """Build a backbone with freshly drawn or published weights.
 
     Parameters
@@ -113,8 +106,7 @@ def create_backbone(
 
     Returns
     -------
-    nn.Module
-        With ``forward_features``, ``forward_head``, ``num_features`` and ``num_channels``.
+    Backbone
 
     Raises
     ------
@@ -149,7 +141,7 @@ def auto_backbone(image_size: int, device: torch.device) -> str:
     return "tiny" if device.type == "cpu" or image_size < 16 else "resnet18"
 
 
-def pooled_features(backbone: nn.Module, x: Tensor, grid: int = 1) -> Tensor:
+def pooled_features(backbone: Backbone, x: Tensor, grid: int = 1) -> Tensor:
     """Return features ``(B, F)`` of images, pooled over a `grid` x `grid` raster.
 
     A raster keeps where things are; models whose features are no map are pooled their own way.

@@ -14,7 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from fewlabels.core.errors import ModelError
-from fewlabels.core.types import Batch, Pictures
+from fewlabels.core.types import Backbone, Batch, Pictures
 from fewlabels.data.augment import plain
 from fewlabels.models.backbones import create_backbone, pooled_features
 from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
@@ -28,7 +28,7 @@ class Classifier(nn.Module):
 
     Parameters
     ----------
-    backbone : nn.Module
+    backbone : Backbone
         From `create_backbone`.
     head : LinearHead or NeighbourHead
         Over features pooled on the `grid`.
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         Side of the raster the last map is averaged over.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, grid: int = 1) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, *, grid: int = 1) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
 class Saved:
     """What lies in a model folder: the parts, and the preprocessing that belongs to them."""
 
-    backbone: nn.Module
+    backbone: Backbone
     head: nn.Module | None
     pictures: Pictures
     short_side: int
@@ -88,7 +88,7 @@ class Saved:
 
 def save_model(
     folder: Path,
-    backbone: nn.Module,
+    backbone: Backbone,
     name: str,
     pictures: Pictures,
     *,

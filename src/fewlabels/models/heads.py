@@ -98,4 +98,5 @@ class MixtureHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
         opinions = self.linear(x).softmax(1) + self.neighbours(x).softmax(1)
-        return (opinions / 2).clamp(min=1e-9).log()
+        logits: Tensor = (opinions / 2).clamp(min=1e-9).log()
+        return logits

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from fewlabels.core.errors import FewlabelsError, ModelError, UsageError, unknown
-from fewlabels.core.types import Pictures
+from fewlabels.core.types import Backbone, Pictures
 from fewlabels.models.backbones import SMALL, create_backbone
 
 SMALLEST = 65  # pixels; below, our ResNets have another stem, which published weights do not fit
@@ -44,7 +42,7 @@ def published_format(name: str, *, image_size: int | None, channels: int) -> Pic
     return Pictures(size, channels, mean, std)
 
 
-def published_backbone(name: str, pictures: Pictures) -> nn.Module:
+def published_backbone(name: str, pictures: Pictures) -> Backbone:
     """Build a backbone with its published weights, from timm's cache or the network.
 
     Raises

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fewlabels.core.types import Backbone
 
-class SmallCNN(nn.Module):
+
+class SmallCNN(Backbone):
     """A plain stack of convolutions.
 
     Parameters
@@ -61,10 +63,6 @@ class SmallCNN(nn.Module):
     def forward_head(self, x: Tensor) -> Tensor:
         """Pool a map to ``(B, num_features)``."""
         return pool_grid(x, self.grid)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
-        return self.forward_head(self.forward_features(x))
 
 
 def pool_grid(x: Tensor, grid: int) -> Tensor:

@@ -111,14 +111,15 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         return done
     task = open_start(found, options, policy=policy, device=device, reporter=reporter)
     rows = visible_rows(task, labels, seed)
-    job = Job(task, found, transfer, rows, seed, duration, reporter)
+    name, built, tensors = build_backbone(found, task, seed)
+    job = Job(task, found, name, built, transfer, rows, seed, duration, reporter)
     if dry_run:
         return dry_plan(job)
     with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
         if not (run.path / "results.json").exists():
-            run.write_json("results.json", _train(run, job, labels))
+            run.write_json("results.json", _train(run, job, labels, tensors))
         # Only now: had the process died between the two, the checkpoints would have been needed.
         drop_checkpoints(run.path)
         run.finish()
@@ -162,19 +163,18 @@ def visible_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
     return rows
 
 
-def _train(run: RunFolder, job: Job, labels: int | None) -> dict[str, Any]:
+def _train(run: RunFolder, job: Job, labels: int | None, tensors: dict[str, int]) -> dict[str, Any]:
     task, began = job.task, time.perf_counter()
-    name, backbone, tensors = build_backbone(job.start, task, job.seed)
-    head = fit_start(job, backbone)
+    head = fit_start(job)
     fitting = time.perf_counter() - began
     plan = run.path / "plan.json"
     if not plan.exists():
-        run.write_json("plan.json", plan_steps(job, backbone, head))
-    classifier, cost = fit_classifier(run, job, backbone, head, int(read_json(plan)["steps"]))
+        run.write_json("plan.json", plan_steps(job, head))
+    classifier, cost = fit_classifier(run, job, head, int(read_json(plan)["steps"]))
     save_model(
         run.path / "model",
         classifier.backbone,
-        name,
+        job.backbone_name,
         task.pictures,
         short_side=task.dataset.store.short_side,
         head=classifier.head,
@@ -191,14 +191,14 @@ def _train(run: RunFolder, job: Job, labels: int | None) -> dict[str, Any]:
     if val and labels is not None:
         job.reporter.say("validation is scored with labels beyond --labels, for you to read only")
     seconds = cost["seconds"] + fitting
-    tensors["new"] += len(classifier.head.state_dict())
+    fitted = {"new": tensors["new"] + len(classifier.head.state_dict())}
     result = {
         "schema": 1,
         "kind": "finetune",
         "run": str(run.path),
         "name": task.dataset.name,
         "method": _method(job.start),
-        "backbone": name,
+        "backbone": job.backbone_name,
         "parameters": sum(p.numel() for p in classifier.parameters()),
         **cost,
         "seconds": seconds,
@@ -207,7 +207,7 @@ def _train(run: RunFolder, job: Job, labels: int | None) -> dict[str, Any]:
         "probe": None,
         "transfer": job.transfer,
         "start": job.start.name,
-        "carried": tensors,
+        "carried": tensors | fitted,
         "labels": class_counts(task.dataset, job.rows),
         "val": val,
         "inspect": task.dataset.report,

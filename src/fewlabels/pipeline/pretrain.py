@@ -15,7 +15,13 @@ from fewlabels.evaluation.intervals import wilson
 from fewlabels.methods import METHODS
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
-from fewlabels.pipeline.stages import PretrainPlan, new_method, pretrain_pace, pretrain_steps
+from fewlabels.pipeline.stages import (
+    PretrainPlan,
+    new_backbone,
+    new_method,
+    pretrain_pace,
+    pretrain_steps,
+)
 from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
@@ -97,6 +103,7 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     task = open_task(options, policy=policy, device=device, reporter=reporter)
     if dry_run:
         return _dry_plan(task, settings)
+    new_backbone(task, pick_backbone(backbone, task), seed)  # or refused, before a folder is made
     with RunFolder(out or default_folder("pretrain", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
-from fewlabels.core.types import Method
+from fewlabels.core.types import Backbone, Method
 from fewlabels.models.classifier import save_model
 from fewlabels.pipeline.stages import PretrainPlan, pretrain_batches, pretrain_encoder
 from fewlabels.pipeline.task import Task
@@ -108,7 +106,7 @@ class Pretrained:
 
     Attributes
     ----------
-    encoder : nn.Module
+    encoder : Backbone
     cost : Trained
     final : dict
         Metrics of the last step.
@@ -118,7 +116,7 @@ class Pretrained:
         Said aloud when it collapsed.
     """
 
-    encoder: nn.Module
+    encoder: Backbone
     cost: Trained
     final: dict[str, float]
     rank: float

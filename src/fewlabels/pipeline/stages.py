@@ -17,7 +17,7 @@ from torch import nn
 
 from fewlabels.core.errors import DataError
 from fewlabels.core.seeding import generator, stream
-from fewlabels.core.types import Method
+from fewlabels.core.types import Backbone, Method
 from fewlabels.data.loader import Batches, load
 from fewlabels.methods import BATCH_SIZES, create_method
 from fewlabels.models.backbones import create_backbone
@@ -53,16 +53,16 @@ class PretrainPlan:
     seed: int
 
 
-def new_backbone(task: Task, name: str, seed: int) -> nn.Module:
+def new_backbone(task: Task, name: str, seed: int) -> Backbone:
     """Build a backbone whose fresh weights depend on the seed alone."""
     fresh_seed(seed, "weights", name)
     backbone = create_backbone(name, in_chans=task.pictures.channels, image_size=task.pictures.size)
     return on_device(task, backbone)
 
 
-def on_device(task: Task, backbone: nn.Module) -> nn.Module:
+def on_device(task: Task, backbone: Backbone) -> Backbone:
     """Move a backbone to the task's device, in the memory layout that suits convolutions."""
-    moved: nn.Module = backbone.to(task.device).to(memory_format=torch.channels_last)
+    moved: Backbone = backbone.to(task.device).to(memory_format=torch.channels_last)
     return moved
 
 
@@ -150,7 +150,7 @@ def feature_rows(task: Task) -> np.ndarray:
     return shuffled
 
 
-def feature_space(task: Task, backbone: nn.Module, labelled: np.ndarray) -> Space:
+def feature_space(task: Task, backbone: Backbone, labelled: np.ndarray) -> Space:
     """Extract training features: all `labelled` rows, and others up to the limit."""
     rows = feature_rows(task)
     others = rows[~np.isin(rows, labelled)]
@@ -158,7 +158,7 @@ def feature_space(task: Task, backbone: nn.Module, labelled: np.ndarray) -> Spac
     return build_space(chosen, features(task, backbone, chosen))
 
 
-def features(task: Task, backbone: nn.Module, rows: np.ndarray) -> torch.Tensor:
+def features(task: Task, backbone: Backbone, rows: np.ndarray) -> torch.Tensor:
     """Return the features ``(n, F)`` of rows of the data set."""
     return extract(
         backbone,
@@ -205,7 +205,7 @@ def finetune_steps(labels: int, *, pretrained: bool) -> int:
 
 def finetune(
     task: Task,
-    backbone: nn.Module,
+    backbone: Backbone,
     rows: np.ndarray,
     *,
     head: nn.Module | None,
@@ -234,7 +234,7 @@ def finetune(
 
 
 def finetune_pace(
-    task: Task, backbone: nn.Module, rows: np.ndarray, head: nn.Module | None
+    task: Task, backbone: Backbone, rows: np.ndarray, head: nn.Module | None
 ) -> float:
     """Return the seconds one step of a fine-tune takes, measured on a throw-away copy."""
 
@@ -246,7 +246,7 @@ def finetune_pace(
 
 
 def _finetune_method(
-    task: Task, backbone: nn.Module, rows: np.ndarray, head: nn.Module | None, seed: int
+    task: Task, backbone: Backbone, rows: np.ndarray, head: nn.Module | None, seed: int
 ) -> FineTune:
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
@@ -278,7 +278,7 @@ def _finetune_batches(task: Task, rows: np.ndarray, method: FineTune, seed: int)
     )
 
 
-def _feature_width(task: Task, backbone: nn.Module) -> int:
+def _feature_width(task: Task, backbone: Backbone) -> int:
     rows = task.dataset.rows("train")[:1]
     return int(features(task, backbone, rows).shape[1])
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from fewlabels.core.errors import ModelError, UsageError
+from fewlabels.core.types import Backbone
 from fewlabels.data.manifest import Manifest
 from fewlabels.models.classifier import Saved, load_model
 from fewlabels.models.published import published_backbone, published_format, reshaped_tensors
@@ -194,12 +193,12 @@ def in_format(task: Task, saved: Saved, name: str) -> Task:
     return replace(task, pictures=saved.pictures)
 
 
-def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, nn.Module, dict[str, int]]:
+def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, dict[str, int]]:
     """Return the backbone to start from.
 
     Returns
     -------
-    tuple of (str, nn.Module, dict)
+    tuple of (str, Backbone, dict)
         Its name, itself on the task's device, and counts of tensors: ``carried``,
         ``reshaped`` and ``new``.
     """
@@ -214,7 +213,7 @@ def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, nn.Module,
     return name, backbone, {"carried": 0, "reshaped": 0, "new": len(backbone.state_dict())}
 
 
-def _tensors(backbone: nn.Module, reshaped: int = 0) -> dict[str, int]:
+def _tensors(backbone: Backbone, reshaped: int = 0) -> dict[str, int]:
     return {"carried": len(backbone.state_dict()) - reshaped, "reshaped": reshaped, "new": 0}
 
 

@@ -28,7 +28,7 @@ from fewlabels.training.durations import Duration, parse_duration
 from fewlabels.training.progress import Reporter
 
 
-def compare(
+def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     options: DataOptions,
     *,
     arms: Sequence[str] | None = None,
@@ -136,7 +136,7 @@ def compare(
     return result
 
 
-def run(
+def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     options: DataOptions,
     *,
     labels: int | Sequence[int] | None = None,

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewlabels.core.errors import ModelError
+from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import load_model
 from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import PretrainPlan, feature_space, new_backbone
@@ -31,7 +32,7 @@ class Encoder:
     Attributes
     ----------
     backbone_name : str
-    backbone : nn.Module
+    backbone : Backbone
     space : Space
     space_seconds : float
         Extraction and graph.
@@ -44,7 +45,7 @@ class Encoder:
     """
 
     backbone_name: str
-    backbone: nn.Module
+    backbone: Backbone
     space: Space
     space_seconds: float
     steps: int = 0
@@ -104,7 +105,7 @@ def open_encoder(
 
 def _pretrained(
     task: Task, arm: Arm, unit: Unit, steps: Steps, name: str, place: Path, reporter: Reporter
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[Backbone, dict[str, Any]]:
     assert arm.method is not None
     count = steps.pretrain[f"{arm.method}:{name}"]
     done = place / "result.json"

@@ -10,9 +10,11 @@ import numpy as np
 
 from fewlabels.evaluation.cells import design_of
 from fewlabels.evaluation.savings import curves, label_saving
-from fewlabels.evaluation.verdicts import verdict_table
+from fewlabels.evaluation.verdicts import holm, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
+
+PLAIN = ("pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
 
 def summarise(
@@ -41,20 +43,13 @@ def summarise(
     images = _image_scores(cells, cell_folder) if design.kind == "given" else None
     table = verdict_table(cells, declared, names, baseline, design=design, images=images)
     # The plain baselines get verdicts of their own: beating scratch but not pixels is no win.
-    for other in ("pixels", "pixels+spreading", "random+features"):
-        if other in names and other != baseline and declared["arm"] != other:
-            pair = [str(declared["arm"])]
-            table += [
-                row
-                for row in verdict_table(
-                    cells,
-                    {**declared, "baseline": other},
-                    pair,
-                    other,
-                    design=design,
-                    images=images,
-                )
-            ]
+    recommended = str(declared["arm"])
+    for other in PLAIN:
+        if other in names and other not in (baseline, recommended):
+            against = {**declared, "baseline": other}
+            table += verdict_table(
+                cells, against, [recommended], other, design=design, images=images
+            )
     primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
     for row in table:
         row["primary"] = row is primary
@@ -79,8 +74,6 @@ def summarise(
 
 def _readjusted(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Correct all rows but the declared one as a single family (Holm)."""
-    from fewlabels.evaluation.verdicts import holm
-
     others = [row for row in table if not row["primary"]]
     adjusted = holm([float("nan") if row["p"] is None else row["p"] for row in others])
     for row, p in zip(others, adjusted, strict=True):

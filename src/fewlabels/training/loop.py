@@ -85,7 +85,7 @@ class _Step:
                 f"the loss of {name!r} is {loss.item()} at step {self.index}; not applied",
                 "a lower learning rate, or look at the images of this step",
             )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def apply(self, name: str) -> None:
         optimizer = self._optimizers[name]
@@ -105,7 +105,8 @@ class _Step:
             return x
         from torch.distributed.nn import functional as distributed
 
-        return torch.cat(distributed.all_gather(x))
+        parts: tuple[Tensor, ...] = distributed.all_gather(x)  # type: ignore[no-untyped-call]
+        return torch.cat(parts)
 
 
 def rate(progress: float) -> float:
@@ -262,5 +263,5 @@ def default_bf16(device: torch.device, image_size: int) -> bool:
     if image_size < 24:
         return False
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

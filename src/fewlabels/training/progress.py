@@ -78,7 +78,9 @@ class Reporter:
             task = progress.add_task(title, total=total, detail="")
 
             def advance(done: int, **metrics: float) -> None:
-                detail = f"{clock.rate(done):,.0f} images/s {_values(metrics)}"
+                clock.begin(done)
+                speed = f"{clock.rate(done):,.0f} images/s " if unit > 1 else ""
+                detail = f"{speed}{_values(metrics)}"
                 progress.update(task, completed=done, detail=detail)
 
             yield advance
@@ -88,17 +90,18 @@ class Reporter:
         last = [time.monotonic()]
 
         def advance(done: int, **metrics: float) -> None:
+            clock.begin(done)
             now = time.monotonic()
             if now - last[0] < LINE_SECONDS and done < total:
                 return
             last[0] = now
             left = clock.left(done, total)
-            print(
-                f"{title}: {done}/{total} {what}, {clock.rate(done):,.0f} images/s, "
-                f"{_values(metrics)} {int(left // 60)}:{int(left % 60):02d} left",
-                file=sys.stderr,
-                flush=True,
+            speed = f"{clock.rate(done):,.0f} images/s, " if unit > 1 else ""
+            sys.stderr.write(
+                f"{title}: {done}/{total} {what}, {speed}{_values(metrics)} "
+                f"{int(left // 60)}:{int(left % 60):02d} left\n"
             )
+            sys.stderr.flush()
 
         return advance
 
@@ -110,12 +113,15 @@ class _Clock:
         self._unit = unit
         self._first: tuple[int, float] | None = None
 
-    def rate(self, done: int) -> float:
-        now = time.monotonic()
+    def begin(self, done: int) -> None:
         if self._first is None:
-            self._first = (done, now)
+            self._first = (done, time.monotonic())
+
+    def rate(self, done: int) -> float:
+        if self._first is None:
+            return 0.0
         start, began = self._first
-        return (done - start) * self._unit / max(now - began, 1e-9)
+        return (done - start) * self._unit / max(time.monotonic() - began, 1e-9)
 
     def left(self, done: int, total: int) -> float:
         speed = self.rate(done) / self._unit

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fewlabels.core.types import Pictures
+from fewlabels.core.types import Backbone, Pictures
 from fewlabels.data.augment import plain
 from fewlabels.data.loader import Reader, load
 from fewlabels.models.backbones import pooled_features
@@ -19,7 +19,7 @@ GRAPH_IMAGES = 20_000  # a larger pool adds seconds to the graph, and measured n
 
 
 def extract(
-    backbone: nn.Module,
+    backbone: Backbone,
     reader: Reader,
     rows: np.ndarray,
     pictures: Pictures,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fewlabels.core.types import Pictures
+from fewlabels.core.types import Backbone, Pictures
 from fewlabels.data.dataset import Dataset
 from fewlabels.transfer.features import extract
 
@@ -106,7 +106,7 @@ class LiveProbe:
         train = dataset.rows("train")
         self.sample = train[np.linspace(0, len(train) - 1, min(len(train), IMAGES)).astype(int)]
 
-    def __call__(self, encoder: nn.Module) -> dict[str, float]:
+    def __call__(self, encoder: Backbone) -> dict[str, float]:
         """Return ``rank`` and, where labels are visible, ``knn``."""
         result = {"rank": effective_rank(self._features(encoder, self.sample))}
         if self.rows is not None and len(self.rows) > 1:
@@ -114,7 +114,7 @@ class LiveProbe:
             result["knn"] = leave_one_out_knn(x, self.dataset.labels[self.rows])
         return result
 
-    def verdict(self, encoder: nn.Module) -> tuple[float, str]:
+    def verdict(self, encoder: Backbone) -> tuple[float, str]:
         """Return the rank and a warning in words, empty when all is well."""
         rank = effective_rank(self._features(encoder, self.sample))
         return rank, self.warning(rank)
@@ -128,7 +128,7 @@ class LiveProbe:
             f"about {rank:.1f} directions, so images can hardly be told apart"
         )
 
-    def _features(self, encoder: nn.Module, rows: np.ndarray) -> Tensor:
+    def _features(self, encoder: Backbone, rows: np.ndarray) -> Tensor:
         return extract(
             encoder,
             self.dataset.store,

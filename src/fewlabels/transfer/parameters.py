@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.core.types import Batch, Pictures, Step
+from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policy, augment
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import LinearHead
@@ -123,7 +123,7 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 
 def fresh_classifier(
-    backbone: nn.Module, num_classes: int, features: int, *, grid: int
+    backbone: Backbone, num_classes: int, features: int, *, grid: int
 ) -> Classifier:
     """Return a classifier whose head starts at zero, on unscaled features."""
     head = LinearHead(features, num_classes)

@@ -1,0 +1,150 @@
+"""How a fine-tune is done: its head, its steps, its classifier."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fewlabels.core.types import Backbone
+from fewlabels.models.classifier import Classifier
+from fewlabels.pipeline.pretraining import last_metrics, training_log
+from fewlabels.pipeline.stages import (
+    GRID,
+    feature_space,
+    finetune,
+    finetune_pace,
+    finetune_steps,
+    fit_head,
+)
+from fewlabels.pipeline.starts import Start
+from fewlabels.pipeline.task import Task
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.training.cost import peak_memory_mb
+from fewlabels.training.durations import Duration
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.parameters import PRETRAINED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A fine-tune that is about to be done.
+
+    Attributes
+    ----------
+    task : Task
+    start : Start
+    backbone_name : str
+    backbone : nn.Module
+    transfer : str
+    rows : ndarray
+        ``(n,)`` int64 rows to learn from.
+    seed : int
+    budget : Duration
+    reporter : Reporter
+    """
+
+    task: Task
+    start: Start
+    backbone_name: str
+    backbone: nn.Module
+    transfer: str
+    rows: np.ndarray
+    seed: int
+    budget: Duration
+    reporter: Reporter
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Return the classes of the rows."""
+        labels: np.ndarray = self.task.dataset.labels[self.rows]
+        return labels
+
+    @property
+    def rule(self) -> int:
+        """Return the steps that parameters are trained where the budget allows."""
+        if self.transfer != "parameters":
+            return 0
+        return finetune_steps(len(self.rows), pretrained=self.start.kind != "scratch")
+
+
+def fit_start(job: Job, backbone: Backbone) -> nn.Module | None:
+    """Return the head on the frozen features of the start; None for scratch, which has none."""
+    if job.start.kind == "scratch":
+        return None
+    kind = "logistic" if job.transfer == "parameters" else job.transfer
+    space = feature_space(job.task, job.backbone, job.rows)
+    return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
+
+
+def plan_steps(job: Job, backbone: Backbone, head: nn.Module | None) -> dict[str, Any]:
+    """Return the steps of the fine-tune, and what one takes where that was measured."""
+    if not job.rule:
+        return {"steps": 0, "seconds_per_step": None}
+    timed = job.budget.unit == "seconds"
+    pace = finetune_pace(job.task, job.backbone, job.rows, head) if timed else None
+    most = job.budget.steps(
+        images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
+    )
+    if most < job.rule:
+        job.reporter.say(f"the budget ends the training early: {most} of {job.rule} steps")
+    return {"steps": min(most, job.rule), "seconds_per_step": pace}
+
+
+def fit_classifier(
+    run: RunFolder, job: Job, backbone: Backbone, head: nn.Module | None, steps: int
+) -> tuple[Classifier, dict[str, Any]]:
+    """Return the classifier, and what its training cost beside the fit of the head."""
+    task = job.task
+    if job.transfer != "parameters":
+        assert head is not None
+        cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
+        cost["peak_memory_mb"] = peak_memory_mb(task.device)
+        return Classifier(job.backbone, head, grid=GRID).eval(), cost
+    size = PRETRAINED.batch_size
+    with training_log(run.path, "finetune", steps, size, job.reporter) as log:
+        classifier, trained = finetune(
+            task,
+            job.backbone,
+            job.rows,
+            head=head,
+            steps=steps,
+            seed=job.seed,
+            folder=run.path / "checkpoints",
+            watch=log,
+        )
+    return classifier, {
+        "steps": trained.steps,
+        "images_seen": trained.images_seen,
+        "seconds": trained.seconds,
+        "peak_memory_mb": trained.peak_memory_mb,
+        "final": last_metrics(trained, run.path),
+    }
+
+
+def dry_plan(job: Job) -> dict[str, Any]:
+    """Return what would be done: stages, steps, seconds, disk."""
+    began = time.perf_counter()
+    head = fit_start(job)
+    rows: list[dict[str, Any]] = [
+        {"stage": "head", "steps": 0, "seconds": time.perf_counter() - began}
+    ]
+    rows[0]["note"] = f"{len(job.rows)} labels, features of {job.backbone_name}"
+    if job.transfer == "parameters":
+        pace = finetune_pace(job.task, job.backbone, job.rows, head)
+        most = job.budget.steps(
+            images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
+        )
+        steps = min(most, job.rule)
+        rows.append({"stage": "finetune", "steps": steps, "seconds": steps * pace})
+        rows[-1]["note"] = "by the rule" if steps == job.rule else "cut short by the budget"
+    values = sum(p.numel() for p in job.backbone.parameters())
+    return {
+        "schema": 1,
+        "plan": rows[1:] if job.start.kind == "scratch" else rows,
+        "seconds": sum(row["seconds"] for row in rows),
+        "disk_mb": round((7 if job.transfer == "parameters" else 1) * 4 * values / 1e6, 1),
+    }

@@ -1,0 +1,210 @@
+"""`finetune` and `evaluate`: what is started from, what is read, what is counted."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewlabels.core.errors import DataError, ModelError, UsageError
+from fewlabels.models.classifier import load_model
+from fewlabels.pipeline.task import DataOptions
+from fewlabels.pipeline.verbs import evaluate, finetune
+from fewlabels.results.files import read_json
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.training.progress import Reporter
+
+QUIET = Reporter(quiet=True)
+Run = tuple[Path, dict[str, Any]]
+
+
+def fit(data: DataOptions, out: Path, **settings: Any) -> dict[str, Any]:
+    return finetune(
+        data,
+        **{"budget": "4 steps", "device": "cpu", "out": out, "reporter": QUIET} | settings,
+    )
+
+
+def test_features_of_a_run(encoder: Run, classifier: Run) -> None:
+    out, result = classifier
+    assert (result["transfer"], result["start"]) == ("logistic", str(encoder[0]))
+    assert result["labels"] == {"a": 8, "b": 8}
+    assert result["method"] == "autoencoder"
+    tensors = len(load_model(out / "model").backbone.state_dict())
+    assert result["carried"] == {"carried": tensors, "reshaped": 0, "new": 4}
+    assert result["val"]["split"] == "val"
+    assert result["val"]["accuracy"]["value"] > 0.8
+    saved, start = load_model(out / "model"), load_model(encoder[0] / "model")
+    assert saved.classes == ("a", "b")
+    assert saved.pictures == start.pictures
+    assert RunFolder(out).verify() == []
+
+
+@pytest.mark.parametrize("start", ["run", "scratch", "random"])
+def test_parameters(pictures: DataOptions, encoder: Run, tmp_path: Path, start: str) -> None:
+    name = str(encoder[0]) if start == "run" else start
+    backbone = "auto" if start == "run" else "tiny"
+    result = fit(pictures, tmp_path / "run", start=name, backbone=backbone, labels=8)
+    assert (result["steps"], result["images_seen"]) == (4, 256)
+    assert (result["carried"]["carried"] > 0) == (start == "run")
+    assert result["final"].keys() == {"loss", "train_accuracy"}
+    assert not list((tmp_path / "run/checkpoints").glob("step-*"))
+    again = fit(pictures, tmp_path / "run", start=name, backbone=backbone, labels=8)
+    assert again["already_done"] is True
+
+
+def test_all_training_labels_and_none_of_validation(pictures: DataOptions, tmp_path: Path) -> None:
+    result = fit(pictures, tmp_path / "run", start="random", transfer="features", backbone="pixels")
+    splits = result["inspect"]["splits"]
+    assert sum(result["labels"].values()) == splits["train"]
+    assert result["val"]["n"] == splits["val"]
+
+
+def test_what_cannot_be_started_from(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    run, out = str(encoder[0]), tmp_path / "run"
+    with pytest.raises(UsageError, match="not built yet"):
+        fit(pictures, out, start=run, transfer="structure")
+    with pytest.raises(UsageError, match="unknown transfer"):
+        fit(pictures, out, start=run, transfer="featurs")
+    with pytest.raises(UsageError, match="no features"):
+        fit(pictures, out, start="scratch", transfer="features")
+    with pytest.raises(UsageError, match="unknown start"):
+        fit(pictures, out, start="resnet81")
+    with pytest.raises(UsageError, match="no published weights"):
+        fit(pictures, out, start="tiny")
+    with pytest.raises(UsageError, match="takes 16"):
+        fit(replace(pictures, image_size=32), out, start=run)
+    with pytest.raises(UsageError, match="cannot become"):
+        fit(pictures, out, start=run, backbone="resnet18")
+    with pytest.raises(ModelError, match="no run folder"):
+        fit(pictures, out, start="runs/none")
+    with pytest.raises(DataError, match="--labels 500"):
+        fit(pictures, out, start=run, labels=500)
+    with pytest.raises(DataError, match="no image"):
+        fit(replace(pictures, data=str(Path(pictures.data) / "a")), out, start=run)
+    assert not out.exists()
+
+
+def test_channels_must_agree(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for path in Path(pictures.data).glob("*/*.png"):
+        target = tmp_path / "grey" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(target)
+    with pytest.raises(ModelError, match="takes colour images, and those of grey are grey"):
+        fit(DataOptions(str(tmp_path / "grey")), tmp_path / "run", start=str(encoder[0]))
+
+
+def test_a_damaged_start_is_refused(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    start = shutil.copytree(encoder[0], tmp_path / "start")
+    weights = start / "model/model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(ModelError, match="damaged"):
+        fit(pictures, tmp_path / "run", start=str(start))
+    shutil.rmtree(start / "model")
+    (start / "checksums.json").unlink()
+    with pytest.raises(ModelError, match="has not ended"):
+        fit(pictures, tmp_path / "run", start=str(start))
+
+
+def test_a_start_that_has_seen_the_test_images_is_told(
+    pictures: DataOptions, encoder: Run, tmp_path: Path
+) -> None:
+    moved = tmp_path / "data"
+    for place, path in enumerate(sorted(Path(pictures.data).glob("*/*.png"))):
+        part = moved / ("test" if place % 2 else "train") / path.parent.name
+        part.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, part / path.name)
+    result = fit(DataOptions(str(moved)), tmp_path / "run", start=str(encoder[0]), transfer="knn")
+    assert any("test images are among those" in text for text in result["warnings"])
+
+
+@pytest.mark.medium
+def test_published_weights(
+    pictures: DataOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    options, published = replace(pictures, image_size=72), timm.create_model
+    settings = {"start": "resnet10t", "transfer": "logistic", "labels": 4}
+    with pytest.raises(UsageError, match="published weights cannot take 32x32"):
+        fit(replace(pictures, image_size=32), tmp_path / "run", **settings)
+
+    def offline(*given: Any, **asked: Any) -> Any:
+        if asked.pop("pretrained"):
+            raise OSError("Network is unreachable")
+        return published(*given, **asked)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ModelError, match="cannot be had: Network is unreachable"):
+        fit(options, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+    def cached(*given: Any, **asked: Any) -> Any:
+        return published(*given, **asked | {"pretrained": False})
+
+    monkeypatch.setattr(timm, "create_model", cached)
+    result = fit(options, tmp_path / "run", **settings)
+    assert result["carried"]["carried"] > 30
+    saved = load_model(tmp_path / "run/model")
+    assert (saved.pictures.size, saved.pictures.mean) == (72, (0.485, 0.456, 0.406))
+
+
+@pytest.mark.medium
+def test_a_dry_run_writes_nothing(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    plan = fit(pictures, tmp_path / "run", start=str(encoder[0]), labels=4, dry_run=True)
+    assert [row["stage"] for row in plan["plan"]] == ["head", "finetune"]
+    assert plan["plan"][1]["steps"] == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_adds_a_record_and_counts_the_look(classifier: Run) -> None:
+    out, _ = classifier
+    stood = read_json(out / "checksums.json")
+    first = evaluate(out, reporter=QUIET)
+    assert (first["split"], first["n"]) == ("test", sum(map(sum, first["confusion"])))
+    assert first["accuracy"]["value"] > 0.8
+    val = evaluate(out, split="val", reporter=QUIET)
+    second = evaluate(out, reporter=QUIET)
+    assert second["looks_at_test"] == first["looks_at_test"] + 1
+    assert second["accuracy"] == first["accuracy"]
+    run = RunFolder(out)
+    assert [r["split"] for r in run.records("evaluate")] == ["test", "val", "test"]
+    assert read_json(out / "checksums.json") == stood
+    assert run.verify() == []
+    assert val["accuracy"] == read_json(out / "results.json")["val"]["accuracy"]
+
+
+def test_evaluate_on_other_data(
+    classifier: Run, encoder: Run, pictures: DataOptions, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(pictures.data, tmp_path / "data")
+    there = evaluate(classifier[0], data=str(moved), reporter=QUIET)
+    assert there["n"] == evaluate(classifier[0], reporter=QUIET)["n"]
+    (moved / "b").rename(moved / "zebra")
+    with pytest.raises(ModelError, match=r"\(a, b\), and the data has \(a, zebra\)"):
+        evaluate(classifier[0], data=str(moved), reporter=QUIET)
+    with pytest.raises(ModelError, match="without a classifier"):
+        evaluate(encoder[0], reporter=QUIET)
+    with pytest.raises(ModelError, match="not a run folder"):
+        evaluate(tmp_path, reporter=QUIET)
+    with pytest.raises(UsageError, match="unknown split"):
+        evaluate(classifier[0], split="train", reporter=QUIET)
+
+
+def test_evaluate_says_where_to_name_images_that_moved(classifier: Run, tmp_path: Path) -> None:
+    import yaml
+
+    run = shutil.copytree(classifier[0], tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["data"] = str(tmp_path / "gone")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError) as caught:
+        evaluate(run, reporter=QUIET)
+    assert "--data" in caught.value.hint
