@@ -26,7 +26,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "labels": [1, 4, 25],
         "seeds": 20,
         "pretraining_seeds": 10,
-        "budget": "20s",
+        "budget": "12s",
         "select": "all",
     },
     # 5 label draws crossed with 2 pre-training seeds on the set's own split.

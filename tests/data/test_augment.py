@@ -1,4 +1,4 @@
-"""Augmentation: what each operation does, that it is keyed by image, and that it resamples right."""
+"""Augmentation: what each operation does, that it is keyed by image, that it resamples right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses and small models against independent implementations: loops, closed forms, scikit-learn."""
+"""Losses and small models against other implementations: loops, closed forms, scikit-learn."""
 
 from __future__ import annotations
 

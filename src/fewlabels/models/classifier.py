@@ -13,7 +13,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from fewlabels.core.errors import ModelError
+from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures
 from fewlabels.data.augment import plain
 from fewlabels.models.backbones import create_backbone, pooled_features
@@ -193,6 +193,8 @@ def load_model(folder: Path) -> Saved:
         if head is not None:
             _fill(head, "head.", tensors)
         short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))
+    except UsageError as error:  # a backbone that neither we nor timm know
+        raise ModelError("model.damaged", f"cannot load {folder}: {error.message}") from error
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ModelError("model.damaged", f"cannot load the model in {folder}: {error}") from error
     backbone = backbone.to(memory_format=torch.channels_last).eval()

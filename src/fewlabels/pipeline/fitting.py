@@ -38,7 +38,8 @@ class Job:
     task : Task
     start : Start
     backbone_name : str
-    backbone : nn.Module
+    backbone : Backbone
+        What is started from, on the task's device.
     transfer : str
     rows : ndarray
         ``(n,)`` int64 rows to learn from.
@@ -50,7 +51,7 @@ class Job:
     task: Task
     start: Start
     backbone_name: str
-    backbone: nn.Module
+    backbone: Backbone
     transfer: str
     rows: np.ndarray
     seed: int
@@ -68,10 +69,10 @@ class Job:
         """Return the steps that parameters are trained where the budget allows."""
         if self.transfer != "parameters":
             return 0
-        return finetune_steps(len(self.rows), pretrained=self.start.kind != "scratch")
+        return finetune_steps(self.task, len(self.rows), pretrained=self.start.kind != "scratch")
 
 
-def fit_start(job: Job, backbone: Backbone) -> nn.Module | None:
+def fit_start(job: Job) -> nn.Module | None:
     """Return the head on the frozen features of the start; None for scratch, which has none."""
     if job.start.kind == "scratch":
         return None
@@ -80,7 +81,7 @@ def fit_start(job: Job, backbone: Backbone) -> nn.Module | None:
     return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
 
 
-def plan_steps(job: Job, backbone: Backbone, head: nn.Module | None) -> dict[str, Any]:
+def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
     """Return the steps of the fine-tune, and what one takes where that was measured."""
     if not job.rule:
         return {"steps": 0, "seconds_per_step": None}
@@ -95,7 +96,7 @@ def plan_steps(job: Job, backbone: Backbone, head: nn.Module | None) -> dict[str
 
 
 def fit_classifier(
-    run: RunFolder, job: Job, backbone: Backbone, head: nn.Module | None, steps: int
+    run: RunFolder, job: Job, head: nn.Module | None, steps: int
 ) -> tuple[Classifier, dict[str, Any]]:
     """Return the classifier, and what its training cost beside the fit of the head."""
     task = job.task

@@ -194,12 +194,10 @@ def fit_head(
     return probes.logistic(space, rows, labels, classes)
 
 
-def finetune_steps(labels: int, *, pretrained: bool) -> int:
-    """Return the fixed number of steps a fine-tune takes, from the number of labels.
-
-    More time does not help: see ``benchmarks/scratch_time.csv``.
-    """
-    full = min(1_500, 300 + 2 * labels)
+def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
+    """Return the fixed number of steps a fine-tune takes: more for more labels and larger images."""
+    each = 1 if task.pictures.size < 24 else 2
+    full = min(1_500, 300 + each * labels)
     return max(50, full // 6) if pretrained else full
 
 

@@ -78,7 +78,7 @@ def _fit_seconds(
         count = label_count(task, shots)
         each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
         if arm.trains:
-            each = finetune_steps(count, pretrained=arm.start != "scratch") * costs.finetune
+            each = finetune_steps(task, count, pretrained=arm.start != "scratch") * costs.finetune
         folds = FOLDS if count >= ENOUGH * task.num_classes else 0
         if arm.start == "scratch" and folds:
             folds = 2  # scratch seldom stays in the race to the last fold

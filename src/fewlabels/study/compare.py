@@ -253,7 +253,7 @@ def demo(
         DataOptions("digits"),
         labels=labels,
         budget="4m",
-        seeds=12,
+        seeds=6,
         pretraining_seeds=6,
         seed=seed,
         out=out,

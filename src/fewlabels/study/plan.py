@@ -117,16 +117,18 @@ class Costs:
         Seconds to extract the features of the training set.
     labels : tuple of int
         Numbers of labelled images that will occur.
+    steps : int
+        Of the longest fine-tune that follows a pre-training.
     """
 
     finetune: float
     extraction: float
     labels: tuple[int, ...]
+    steps: int
 
     def transfer(self, *, trains: bool) -> float:
         """Return the seconds of the longest transfer that follows a pre-training."""
-        fine = finetune_steps(max(self.labels), pretrained=True) * self.finetune
-        return self.extraction + (fine if trains else 0.0)
+        return self.extraction + (self.steps * self.finetune if trains else 0.0)
 
 
 def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
@@ -137,6 +139,7 @@ def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Cos
         finetune=max((_finetune_pace(task, b, max(labels)) for b in trained), default=0.0),
         extraction=max((_extraction_seconds(task, b) for b in encoders), default=0.0),
         labels=tuple(labels),
+        steps=finetune_steps(task, max(labels), pretrained=True),
     )
 
 
@@ -157,8 +160,8 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
     UsageError
         The budget leaves nothing for pre-training.
     """
-    fine = {str(n): finetune_steps(n, pretrained=True) for n in costs.labels}
-    scratch = {str(n): finetune_steps(n, pretrained=False) for n in costs.labels}
+    fine = {str(n): finetune_steps(task, n, pretrained=True) for n in costs.labels}
+    scratch = {str(n): finetune_steps(task, n, pretrained=False) for n in costs.labels}
     seconds = {"finetune": costs.finetune, "extraction": costs.extraction}
     pretrain: dict[str, int] = {}
     left = budget

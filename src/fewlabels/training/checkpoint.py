@@ -114,7 +114,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
             return Checkpoint(
                 int(found["step"]), float(found["seconds"]), tensors, numbers, tuple(damaged)
             )
-        except (OSError, ValueError, KeyError, SafetensorError, FewlabelsError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, FewlabelsError) as error:
             damaged.append(f"{note.stem}: {error}")
     return None
 

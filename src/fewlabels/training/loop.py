@@ -177,7 +177,7 @@ def train(
             if folder is not None and (last or stopped or now - saved > SAVE_SECONDS):
                 save_checkpoint(folder, method, index + 1, before + now - began)
                 saved = time.perf_counter()
-            if stopped and not last:
+            if stopped:
                 raise Interrupted(stopped[0])
     seconds = before + time.perf_counter() - began
     return Trained(plan.steps, plan.steps * batches.size, seconds, peak_memory_mb(device), metrics)

@@ -32,7 +32,7 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._live = self.console.is_terminal or self.console.is_jupyter
 
     def say(self, text: str) -> None:
