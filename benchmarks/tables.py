@@ -18,6 +18,8 @@ from typing import Any
 import fewlabels
 
 HERE = Path(__file__).parent
+VERDICT = ("arm", "baseline", "shots", "metric", "primary", "difference", "low", "high")
+VERDICT += ("p", "p_holm", "verdict", "detectable", "n", "note")
 
 TABLES: dict[str, dict[str, Any]] = {
     # 20 label draws over 10 random splits, each with its own pre-training.
@@ -81,19 +83,7 @@ def export(result: dict[str, Any], name: str) -> None:
     write(
         f"{name}_verdicts.csv",
         result["verdicts"],
-        (
-            "arm",
-            "baseline",
-            "shots",
-            "metric",
-            "primary",
-            "difference",
-            "low",
-            "high",
-            "p",
-            "p_holm",
-        )
-        + ("verdict", "detectable", "n", "note"),
+        VERDICT,
         made,
     )
     write(

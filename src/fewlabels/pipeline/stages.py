@@ -195,7 +195,7 @@ def fit_head(
 
 
 def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
-    """Return the fixed number of steps a fine-tune takes: more for more labels and larger images."""
+    """Return the steps a fine-tune takes: more for more labels and for larger images."""
     each = 1 if task.pictures.size < 24 else 2
     full = min(1_500, 300 + each * labels)
     return max(50, full // 6) if pretrained else full

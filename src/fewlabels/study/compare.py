@@ -15,12 +15,13 @@ from fewlabels.results.schema import validate
 from fewlabels.study.arms import DEFAULT_ARMS, Arm
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
+from fewlabels.study.conclusion import conclude
 from fewlabels.study.engine import (
     Settings,
     begin,
     cell_plan,
-    conclude,
     label_counts,
+    lay_out,
     prepare,
 )
 from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
@@ -115,10 +116,11 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     config = {"verb": "compare", "data": asdict(options), "settings": asdict(settings)}
     if not dry_run and (done := already(out, config, "comparison.json")):
         return done
-    task, parsed, units = prepare(options, settings, reporter)
+    task, parsed = prepare(options, settings, reporter)
+    units = lay_out(task, settings)
     if dry_run:
         return dry_plan(task, parsed, units, settings, cell_plan(task, parsed, settings))
-    with RunFolder(out or default_folder("compare", task.dataset.name)) as run:
+    with RunFolder(out or default_folder("compare", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         comparison = begin(
             run,
@@ -166,7 +168,8 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
         Seconds or minutes of the whole command, files to report. What decoding, fine-tuning
         and choosing leave is shared out equally over the pre-trainings.
     pretraining_seeds : int, optional
-        By default 1 where the data came with a test split, else 3 splits of their own.
+        By default 3, each with a split of its own; where the data came with a test split 1,
+        or 2 when all labels are used, since something must be repeated.
 
     Other parameters are those of `compare`.
 
@@ -200,18 +203,18 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     config = {"verb": "run", "data": asdict(options), "settings": asdict(settings)}
     if not dry_run and (done := already(out, config, "results.json")):
         return done
-    opened = replace(settings, pretraining_seeds=pretraining_seeds or 1)
-    task, parsed, units = prepare(options, opened, reporter)
-    if pretraining_seeds is None and not task.dataset.splits_given:
-        opened = replace(opened, pretraining_seeds=3)
-        task, parsed, units = prepare(options, opened, reporter)
+    task, parsed = prepare(options, settings, reporter)
+    opened = replace(
+        settings, pretraining_seeds=pretraining_seeds or default_pretrainings(task, shots)
+    )
+    units = lay_out(task, opened)
 
     def settle() -> Steps:
         return _run_plan(task, parsed, units, opened, whole, time.perf_counter() - began)
 
     if dry_run:
         return dry_plan(task, parsed, units, opened, settle())
-    with RunFolder(out or default_folder("run", task.dataset.name)) as folder:
+    with RunFolder(out or default_folder("run", task.dataset.name, config)) as folder:
         refuse_unfinished(folder, resume)
         comparison = begin(folder, task, parsed, units, opened, settle, config, reporter)
         compared = conclude(folder, comparison, command)
@@ -231,6 +234,13 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
         folder.write_json("results.json", checked)
         folder.finish()
     return checked
+
+
+def default_pretrainings(task: Task, shots: Sequence[int] | None) -> int:
+    """Return how many pre-trainings of each method a run affords itself."""
+    if not task.dataset.splits_given:
+        return 3
+    return 1 if shots else 2
 
 
 def demo(

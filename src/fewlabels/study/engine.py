@@ -13,13 +13,11 @@ import numpy as np
 from fewlabels.core.errors import DataError, FewlabelsError, UsageError, unknown
 from fewlabels.data.dataset import require_classes
 from fewlabels.evaluation.metrics import image_scores
-from fewlabels.pipeline.keys import data_key, test_key
+from fewlabels.pipeline.folders import begin_folder
+from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_shortage
-from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json, to_json, write_atomic
-from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.results.schema import validate
 from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
 from fewlabels.study.cells import load_cell, save_cell, score_cell
 from fewlabels.study.encoders import Encoder, open_encoder, release, start_key
@@ -35,7 +33,6 @@ from fewlabels.study.plan import (
     training_seed,
 )
 from fewlabels.study.selection import choose
-from fewlabels.study.summary import summarise
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 
@@ -221,10 +218,8 @@ def failed_cell(arm: Arm, shots: int, streams: Streams, name: str, why: str) -> 
     }
 
 
-def prepare(
-    options: DataOptions, settings: Settings, reporter: Reporter
-) -> tuple[Task, list[Arm], list[Unit]]:
-    """Open the data and lay out the units; refuse what cannot be compared.
+def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tuple[Task, list[Arm]]:
+    """Open the data and read the arms; refuse what cannot be compared.
 
     Raises
     ------
@@ -252,14 +247,18 @@ def prepare(
         )
     if settings.labels:
         refuse_shortage(task, max(settings.labels))
-    units = make_units(
+    return task, arms
+
+
+def lay_out(task: Task, settings: Settings) -> list[Unit]:
+    """Return the units: which pre-training seed meets which split and which label draws."""
+    return make_units(
         given=task.dataset.splits_given,
         draws=settings.seeds,
         pretraining_seeds=settings.pretraining_seeds,
         seed=settings.seed,
         own_labels=settings.labels is None,
     )
-    return task, arms, units
 
 
 def with_backbone(arm: Arm, backbone: str) -> Arm:
@@ -302,26 +301,10 @@ def begin(
     UsageError, DataError
         The folder was begun with another configuration, or with other data.
     """
-    if (run.path / "config.yaml").exists() and not run.same_config(config):
-        raise UsageError(
-            "run.config",
-            f"{run.path} holds an unfinished run with another configuration",
-            "the same flags as before, or another --out",
-        )
-    key = data_key(task)
-    stored = run.path / "data.json"
-    if stored.exists() and read_json(stored)["key"] != key:
-        raise DataError(
-            "data.changed",
-            f"the images or labels are not those {run.path} was begun with",
-            "another --out",
-        )
+    begin_folder(run, task, config)
     plan = run.path / "plan.json"
     steps = Steps(**read_json(plan)) if plan.exists() else settle()
-    run.write_config(config)
-    run.write_json("data.json", {"key": key, "name": task.dataset.name})
     run.write_json("plan.json", asdict(steps))
-    task.dataset.manifest.save(run.path / "manifest.parquet")
     comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
     said = comparison.declared
     reporter.say(
@@ -332,68 +315,3 @@ def begin(
     comparison.run()
     reporter.say(f"all {len(comparison.cells)} cells done in {time.perf_counter() - began:.0f} s")
     return comparison
-
-
-def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, Any]:
-    """Sum the cells up, write ``comparison.json`` and return it."""
-    task, settings = comparison.task, comparison.settings
-    test, train = len(task.dataset.rows("test")), len(task.dataset.rows("train"))
-    found = summarise(
-        comparison.cells,
-        comparison.arms,
-        comparison.declared,
-        baseline=settings.baseline,
-        overlap=test / max(train, 1),
-        cell_folder=run.path / "cells",
-    )
-    looks = look(test_key(task), f"compare {task.dataset.name}")
-    last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
-    result = {
-        "schema": 1,
-        "kind": "comparison",
-        "run": str(run.path),
-        "name": task.dataset.name,
-        "command": command,
-        "declared": comparison.declared,
-        "arms": [arm.describe() for arm in comparison.arms],
-        "cells": comparison.cells,
-        **found,
-        "best": last[0] if last else None,
-        "choices": comparison.choices,
-        "design": {
-            "splits": len({unit.split for unit in comparison.units}),
-            "draws": len({(u.split, d) for u in comparison.units for d in u.draws}),
-            "pretraining_seeds": len(comparison.units),
-            "budget": settings.budget,
-            "budget_seconds": _seconds(settings.budget),
-            "images_train": train,
-            "images_test": test,
-            "splits_given": task.dataset.splits_given,
-        },
-        "inspect": task.dataset.report,
-        "environment": describe(str(task.device)),
-        "config": {**asdict(settings), "plan": asdict(comparison.steps)},
-        "seconds": sum(c["transfer_seconds"] for c in comparison.cells if not c["failed"])
-        + _pretraining_seconds(comparison.cells),
-        "looks_at_test": looks,
-        "warnings": [*task.dataset.report["warnings"], *dict.fromkeys(comparison.warnings)],
-    }
-    checked = validate("compare", result)
-    run.write_json("comparison.json", checked)
-    return checked
-
-
-def _pretraining_seconds(cells: Sequence[dict[str, Any]]) -> float:
-    """Return the seconds of all pre-trainings, each counted once."""
-    seen: dict[tuple[Any, ...], float] = {}
-    for cell in cells:
-        if not cell["failed"] and cell["pretrain_seconds"]:
-            streams = cell["streams"]
-            method = cell["arm"].partition("+")[0]
-            seen[method, streams["split"], streams["pretraining"]] = cell["pretrain_seconds"]
-    return sum(seen.values())
-
-
-def _seconds(budget: str) -> float | None:
-    duration = parse_duration(budget)
-    return duration.value if duration.unit == "seconds" else None

@@ -1,0 +1,81 @@
+"""The end of a comparison: everything summed up into ``comparison.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fewlabels.pipeline.keys import test_key
+from fewlabels.results.environment import describe
+from fewlabels.results.ledger import look
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.study.engine import Comparison
+from fewlabels.study.summary import summarise
+from fewlabels.training.durations import parse_duration
+
+
+def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, Any]:
+    """Sum the cells up, write ``comparison.json`` and return it."""
+    task, settings = comparison.task, comparison.settings
+    test, train = len(task.dataset.rows("test")), len(task.dataset.rows("train"))
+    found = summarise(
+        comparison.cells,
+        comparison.arms,
+        comparison.declared,
+        baseline=settings.baseline,
+        overlap=test / max(train, 1),
+        cell_folder=run.path / "cells",
+    )
+    looks = look(test_key(task), f"compare {task.dataset.name}")
+    last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
+    result = {
+        "schema": 1,
+        "kind": "comparison",
+        "run": str(run.path),
+        "name": task.dataset.name,
+        "command": command,
+        "declared": comparison.declared,
+        "arms": [arm.describe() for arm in comparison.arms],
+        "cells": comparison.cells,
+        **found,
+        "best": last[0] if last else None,
+        "choices": comparison.choices,
+        "design": {
+            "splits": len({unit.split for unit in comparison.units}),
+            "draws": len({(u.split, d) for u in comparison.units for d in u.draws}),
+            "pretraining_seeds": len(comparison.units),
+            "budget": settings.budget,
+            "budget_seconds": _seconds(settings.budget),
+            "images_train": train,
+            "images_test": test,
+            "splits_given": task.dataset.splits_given,
+        },
+        "inspect": task.dataset.report,
+        "environment": describe(str(task.device)),
+        "config": {**asdict(settings), "plan": asdict(comparison.steps)},
+        "seconds": sum(c["transfer_seconds"] for c in comparison.cells if not c["failed"])
+        + _pretraining_seconds(comparison.cells),
+        "looks_at_test": looks,
+        "warnings": [*task.dataset.report["warnings"], *dict.fromkeys(comparison.warnings)],
+    }
+    checked = validate("compare", result)
+    run.write_json("comparison.json", checked)
+    return checked
+
+
+def _pretraining_seconds(cells: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds of all pre-trainings, each counted once."""
+    seen: dict[tuple[Any, ...], float] = {}
+    for cell in cells:
+        if not cell["failed"] and cell["pretrain_seconds"]:
+            streams = cell["streams"]
+            method = cell["arm"].partition("+")[0]
+            seen[method, streams["split"], streams["pretraining"]] = cell["pretrain_seconds"]
+    return sum(seen.values())
+
+
+def _seconds(budget: str) -> float | None:
+    duration = parse_duration(budget)
+    return duration.value if duration.unit == "seconds" else None
