@@ -1,0 +1,88 @@
+"""Small models on frozen features: row order, classes without labels, votes that add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from fewlabels.transfer.features import Space, build_space
+from fewlabels.transfer.probes import logistic, neighbours, spread_labels, spreading
+
+CLASSES = 4
+PER_CLASS = 40
+LABELS = np.arange(CLASSES * PER_CLASS) % CLASSES
+
+
+@pytest.fixture
+def space() -> Space:
+    """Four clouds of 40; the rows of the data set are 1000 upwards, shuffled."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(CLASSES, 8)) * 3
+    x = centres[LABELS] + rng.normal(size=(len(LABELS), 8))
+    order = rng.permutation(len(LABELS))
+    return build_space(1_000 + order, torch.tensor(x[order], dtype=torch.float32))
+
+
+def truth(space: Space) -> np.ndarray:
+    return LABELS[space.rows - 1_000]
+
+
+def hits(space: Space, head: torch.nn.Module) -> float:
+    return float((head(space.features).argmax(1).detach().numpy() == truth(space)).mean())
+
+
+ROWS = 1_000 + np.arange(3 * CLASSES)
+
+
+@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+def test_three_labels_a_class_tell_the_clouds_apart(fit: object, space: Space) -> None:
+    assert callable(fit)
+    assert hits(space, fit(space, ROWS, LABELS[ROWS - 1_000], CLASSES)) > 0.85
+
+
+@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+def test_the_order_of_the_labels_does_not_matter(fit: object, space: Space) -> None:
+    assert callable(fit)
+    shuffled = np.random.default_rng(1).permutation(ROWS)
+    one = fit(space, ROWS, LABELS[ROWS - 1_000], CLASSES)(space.features)
+    other = fit(space, shuffled, LABELS[shuffled - 1_000], CLASSES)(space.features)
+    assert torch.allclose(one.softmax(1), other.softmax(1), atol=2e-3)
+
+
+@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+def test_a_class_without_a_label_is_never_predicted(fit: object, space: Space) -> None:
+    assert callable(fit)
+    rows = ROWS[LABELS[ROWS - 1_000] != 2]
+    shares = fit(space, rows, LABELS[rows - 1_000], CLASSES)(space.features).softmax(1)
+    assert shares[:, 2].max() < 0.01
+    assert torch.isfinite(shares).all()
+
+
+@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+def test_one_label_a_class_is_enough_to_fit(fit: object, space: Space) -> None:
+    assert callable(fit)
+    rows = ROWS[:CLASSES]
+    assert hits(space, fit(space, rows, LABELS[rows - 1_000], CLASSES)) > 0.6
+
+
+def test_labels_spread_over_every_image(space: Space) -> None:
+    votes = spread_labels(space, ROWS, LABELS[ROWS - 1_000], CLASSES)
+    assert votes.shape == (len(LABELS), CLASSES)
+    assert torch.allclose(votes.sum(1), torch.ones(len(LABELS)), atol=1e-4)
+    assert float((votes.argmax(1).numpy() == truth(space)).mean()) > 0.85
+
+
+def test_spreading_reads_no_label_it_was_not_given(space: Space) -> None:
+    one = spread_labels(space, ROWS, LABELS[ROWS - 1_000], CLASSES)
+    wrong = (LABELS[ROWS - 1_000] + 1) % CLASSES
+    other = spread_labels(space, ROWS, wrong, CLASSES)
+    assert torch.allclose(one.roll(1, 1), other, atol=1e-5)
+
+
+def test_an_unbalanced_draw_does_not_swallow_the_small_class(space: Space) -> None:
+    few = ROWS[LABELS[ROWS - 1_000] == 1][:1]
+    rows = np.concatenate([ROWS[LABELS[ROWS - 1_000] != 1], few])
+    votes = spread_labels(space, np.sort(rows), LABELS[np.sort(rows) - 1_000], CLASSES)
+    found = votes.argmax(1).numpy()[truth(space) == 1]
+    assert (found == 1).mean() > 0.6
