@@ -139,6 +139,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         "fewlabels.pipeline.verbs": verbs,
         "fewlabels.pipeline.predict": verbs,
         "fewlabels.study.compare": verbs,
+        "fewlabels.study.main_job": verbs,
         "fewlabels.training.progress": {"Reporter": lambda: None},
     }
     for name, content in modules.items():

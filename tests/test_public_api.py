@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-import types
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -29,27 +27,6 @@ def test_verbs_are_documented(name: str) -> None:
     verb = getattr(fewlabels, name)
     assert callable(verb)
     assert inspect.getdoc(verb)
-
-
-@dataclass(frozen=True)
-class Settings:
-    labels: tuple[int, ...] | None = None
-    seeds: int = 5
-
-
-def test_settings_may_be_given_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compare(options: object, settings: Settings, *, reporter: object) -> dict[str, object]:
-        return {"options": options, "settings": settings, "reporter": reporter}
-
-    compare.__module__ = "fewlabels.study.compare"
-    study = types.ModuleType("fewlabels.study.compare")
-    vars(study).update(compare=compare, Settings=Settings)
-    monkeypatch.setitem(sys.modules, study.__name__, study)
-    found = fewlabels.compare("photos", labels=[1, 4], reporter=None)
-    assert found["options"] == fewlabels.DataOptions("photos")
-    assert found["settings"] == Settings(labels=(1, 4))
-    with pytest.raises(TypeError, match="lables"):
-        fewlabels.compare("photos", lables=[1], reporter=None)
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -28,13 +28,13 @@ _HOMES = {
     "DataOptions": "fewlabels.pipeline.task",
     "FewlabelsError": "fewlabels.core.errors",
     "compare": "fewlabels.study.compare",
-    "demo": "fewlabels.study.compare",
+    "demo": "fewlabels.study.main_job",
     "evaluate": "fewlabels.pipeline.verbs",
     "finetune": "fewlabels.pipeline.verbs",
     "inspect": "fewlabels.pipeline.verbs",
     "load": "fewlabels.pipeline.predict",
     "pretrain": "fewlabels.pipeline.verbs",
-    "run": "fewlabels.study.compare",
+    "run": "fewlabels.study.main_job",
 }
 _TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run")
 _TAKES_FOLDER = ("evaluate", "load")
@@ -83,29 +83,12 @@ def _verb(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if name != "load" and "reporter" not in settings:
             reporter = import_module("fewlabels.training.progress").Reporter
             settings["reporter"] = reporter()
-        if "settings" not in settings and len(given) < 2:
-            settings = _gathered(function, settings)
         result = function(*given, **settings)
         if name in _WRITES_PAGE:
             _write_page(result)
         return result
 
     return verb
-
-
-def _gathered(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Put what belongs there into the ``Settings`` of a verb that takes its settings as one."""
-    from dataclasses import fields
-    from inspect import Parameter, signature
-
-    wanted = signature(function).parameters.get("settings")
-    if wanted is None or wanted.kind is Parameter.VAR_KEYWORD:
-        return given
-    kind = import_module(function.__module__).Settings
-    mine = {field.name for field in fields(kind)} & given.keys()
-    values = {name: tuple(v) if isinstance(v := given[name], list) else v for name in mine}
-    rest = {name: value for name, value in given.items() if name not in mine}
-    return {**rest, "settings": kind(**values)}
 
 
 def _options(data: Any) -> Any:

@@ -131,9 +131,7 @@ def make() -> Callable[[int], torch.Tensor]:
     def trained(seed: int) -> torch.Tensor:
         labels = DIGITS.target[ROWS].astype(np.int64)
         policy = Policy(shift=0.2)
-        tuned = FineTune(
-            classifier(), ROWS, labels, PICTURES, policy, SCRATCH, freeze_norm=False
-        )
+        tuned = FineTune(classifier(), ROWS, labels, PICTURES, policy, SCRATCH, freeze_norm=False)
         train(tuned, Batches(Digits(), ROWS, 16, seed=0), Plan(2, seed), device=CPU)
         return torch.cat([p.detach().flatten() for p in tuned.parameters()])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fewlabels.core.errors import UsageError
@@ -15,6 +15,8 @@ from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
 from fewlabels.study.selection import ENOUGH, FOLDS
 
 CLOSING = 0.08  # share of a run kept for scoring, the map, the report and the unforeseen
+FITS_AT_MOST = 0.65  # share of a run that fits may take; beyond it fine-tunes are cut short
+LEAST_SHARE = 0.1  # of the steps of a fine-tune; less would teach nothing
 HEAD_SECONDS = 0.4  # a logistic regression on a few hundred labels
 
 
@@ -24,13 +26,13 @@ class Shares:
 
     Attributes
     ----------
-    fits : float
-        All fine-tunes and heads, those of the choice included.
+    costs : Costs
+        With the share of their steps that fine-tunes get.
     cell : float
         The budget of a pre-trained cell: its equal share, and its transfer.
     """
 
-    fits: float
+    costs: Costs
     cell: float
 
 
@@ -44,27 +46,33 @@ def share_out(
 ) -> Shares:
     """Share the seconds of a run: first the fits, then every pre-training alike.
 
+    Fits that would take more than `FITS_AT_MOST` of the time are cut to that, all alike.
+
     Raises
     ------
     UsageError
-        The fits alone take more than there is.
+        So little is left that nothing would be learned.
     """
-    fits = sum(_fit_seconds(task, arm, units, settings, costs) for arm in arms)
+    seconds *= 1 - CLOSING
     starts = {(a.method, pick_backbone(a.backbone, task)) for a in arms if a.start != "pixels"}
-    fits += costs.extraction * len(units) * max(1, len(starts))
     pretrainings = len(units) * len({pair for pair in starts if pair[0]})
-    left = seconds * (1 - CLOSING) - fits
-    share = left / max(1, pretrainings)
-    if share < 1.0 or (pretrainings and left < 0.2 * seconds):
-        need = (fits + 5.0 * pretrainings) / 0.6
+    fixed = costs.extraction * len(units) * max(1, len(starts))
+    fixed += sum(_fit_seconds(task, a, units, settings, costs) for a in arms if not a.trains)
+    trained = sum(_fit_seconds(task, a, units, settings, costs) for a in arms if a.trains)
+    room = FITS_AT_MOST * seconds - fixed
+    if trained > room:
+        costs = replace(costs, share=max(0.0, room / trained))
+    share = (seconds - fixed - costs.share * trained) / max(1, pretrainings)
+    if costs.share < LEAST_SHARE or share < 1.0:
+        need = (fixed + LEAST_SHARE * trained) / FITS_AT_MOST + 2.0 * pretrainings
         raise UsageError(
             "usage.budget",
             f"the budget leaves {max(0.0, share):.1f} seconds for each of {pretrainings} "
-            f"pre-trainings, after about {fits:.0f} seconds of fitting",
-            f"--budget {int(need) + 30}s, fewer --seeds, or fewer --arms",
+            f"pre-trainings and {costs.share:.0%} of the steps of every fine-tune",
+            f"--budget {int(1.2 * need) + 30}s, fewer --seeds, or fewer --arms",
         )
     trains = any(a.trains and a.method for a in arms)
-    return Shares(fits, share + costs.transfer(trains=trains))
+    return Shares(costs, share + costs.transfer(trains=trains))
 
 
 def _fit_seconds(

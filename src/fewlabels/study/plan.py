@@ -119,16 +119,24 @@ class Costs:
         Numbers of labelled images that will occur.
     steps : int
         Of the longest fine-tune that follows a pre-training.
+    share : float
+        Share of its fixed number of steps that every fine-tune gets; below 1 where a short
+        budget would not hold them all.
     """
 
     finetune: float
     extraction: float
     labels: tuple[int, ...]
     steps: int
+    share: float = 1.0
 
     def transfer(self, *, trains: bool) -> float:
         """Return the seconds of the longest transfer that follows a pre-training."""
-        return self.extraction + (self.steps * self.finetune if trains else 0.0)
+        return self.extraction + (self.share * self.steps * self.finetune if trains else 0.0)
+
+    def cut(self, steps: int) -> int:
+        """Return the steps that a fine-tune of so many fixed steps really gets."""
+        return max(1, int(steps * self.share))
 
 
 def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
@@ -160,8 +168,8 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
     UsageError
         The budget leaves nothing for pre-training.
     """
-    fine = {str(n): finetune_steps(task, n, pretrained=True) for n in costs.labels}
-    scratch = {str(n): finetune_steps(task, n, pretrained=False) for n in costs.labels}
+    fine = {str(n): costs.cut(finetune_steps(task, n, pretrained=True)) for n in costs.labels}
+    scratch = {str(n): costs.cut(finetune_steps(task, n, pretrained=False)) for n in costs.labels}
     seconds = {"finetune": costs.finetune, "extraction": costs.extraction}
     pretrain: dict[str, int] = {}
     left = budget

@@ -1,0 +1,214 @@
+"""The main job, `run`, and the same on built-in digits, `demo`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from fewlabels.core.errors import DataError
+from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
+from fewlabels.pipeline.task import DataOptions, Task
+from fewlabels.pipeline.verbs import pretrain
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.schema import validate
+from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm
+from fewlabels.study.budget import Shares, dry_plan, share_out
+from fewlabels.study.champion import crown
+from fewlabels.study.conclusion import conclude
+from fewlabels.study.engine import (
+    Settings,
+    begin,
+    label_counts,
+    lay_out,
+    prepare,
+)
+from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
+from fewlabels.training.durations import Duration, parse_duration
+from fewlabels.training.progress import Reporter
+
+
+def run(  # noqa: PLR0913 - flat settings, as the command line gives them
+    options: DataOptions,
+    *,
+    labels: int | Sequence[int] | None = None,
+    budget: str = "10m",
+    arms: Sequence[str] | None = None,
+    baseline: str = "scratch",
+    seeds: int = 3,
+    pretraining_seeds: int | None = None,
+    seed: int = 0,
+    metric: str = "accuracy",
+    policy: str = "auto",
+    backbone: str = "auto",
+    device: str = "auto",
+    out: Path | None = None,
+    resume: str = "auto",
+    dry_run: bool = False,
+    command: str = "",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Do the main job: from a folder of images to a verdict, a classifier and a report.
+
+    Parameters
+    ----------
+    labels : int or sequence of int, optional
+        Labels per class that stay visible; by default the labels there are.
+    budget : str
+        Seconds or minutes of the whole command, files to report. What decoding, fine-tuning
+        and choosing leave is shared out equally over the pre-trainings.
+    pretraining_seeds : int, optional
+        By default 3, each with a split of its own; where the data came with a test split 1,
+        or 2 when all labels are used, since something must be repeated.
+
+    Other parameters are those of `compare`.
+
+    Returns
+    -------
+    dict
+        ``results.json``: ``run``, ``report``, ``inspect``, ``compare``, ``best``, ``test``.
+
+    Raises
+    ------
+    FewlabelsError
+        As `compare`.
+    """
+    began = time.perf_counter()
+    reporter = reporter or Reporter()
+    whole = parse_duration(budget, units=("seconds",))
+    shots = (labels,) if isinstance(labels, int) else labels
+    settings = Settings(
+        tuple(arms or DEFAULT_ARMS),
+        baseline,
+        tuple(sorted(set(shots))) if shots else None,
+        seeds,
+        pretraining_seeds or 0,
+        seed,
+        budget,
+        metric,
+        policy,
+        backbone,
+        device,
+    )
+    config = {"verb": "run", "data": asdict(options), "settings": asdict(settings)}
+    if not dry_run and (done := already(out, config, "results.json")):
+        return done
+    try:
+        task, parsed = prepare(options, settings, reporter)
+    except DataError as error:
+        if error.code != "data.labels":
+            raise
+        reporter.say(f"{error.message}; so this run pre-trains, and stops there")
+        return _pretrain_only(options, settings, out, resume, dry_run, reporter)
+    opened = replace(
+        settings, pretraining_seeds=pretraining_seeds or default_pretrainings(task, shots)
+    )
+    units = lay_out(task, opened)
+
+    def settle() -> Steps:
+        left = whole.value - (time.perf_counter() - began)
+        return _run_plan(task, parsed, units, opened, left, reporter)
+
+    if dry_run:
+        return dry_plan(task, parsed, units, opened, settle())
+    with RunFolder(out or default_folder("run", task.dataset.name, config)) as folder:
+        refuse_unfinished(folder, resume)
+        comparison = begin(folder, task, parsed, units, opened, settle, config, reporter)
+        compared = conclude(folder, comparison, command)
+        test = crown(folder, comparison, reporter)
+        result = {
+            "schema": 1,
+            "kind": "run",
+            "run": str(folder.path),
+            "report": str(folder.path / "report.html"),
+            "inspect": compared["inspect"],
+            "compare": compared,
+            "best": compared["best"]["name"] if compared["best"] else None,
+            "test": {**test, "looks_at_test": compared["looks_at_test"]} if test else None,
+            "seconds": time.perf_counter() - began,
+        }
+        checked = validate("run", result)
+        folder.write_json("results.json", checked)
+        folder.finish()
+    return checked
+
+
+def _pretrain_only(
+    options: DataOptions,
+    settings: Settings,
+    out: Path | None,
+    resume: str,
+    dry_run: bool,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Do what can be done without a label: pre-train by the recommended method."""
+    return pretrain(
+        options,
+        method=RECOMMENDED.partition("+")[0],
+        backbone=settings.backbone,
+        budget=settings.budget,
+        policy=settings.policy,
+        seed=settings.seed,
+        device=settings.device,
+        out=out,
+        resume=resume,
+        dry_run=dry_run,
+        reporter=reporter,
+    )
+
+
+def default_pretrainings(task: Task, shots: Sequence[int] | None) -> int:
+    """Return how many pre-trainings of each method a run affords itself."""
+    if not task.dataset.splits_given:
+        return 3
+    return 1 if shots else 2
+
+
+def demo(
+    *,
+    labels: Sequence[int] = (1, 4, 25),
+    seed: int = 0,
+    out: Path | None = None,
+    dry_run: bool = False,
+    command: str = "fewlabels demo",
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Do the main job on the built-in handwritten digits; needs no files and no network.
+
+    Returns
+    -------
+    dict
+        As `run`.
+    """
+    return run(
+        DataOptions("digits"),
+        labels=labels,
+        budget="4m",
+        seeds=6,
+        pretraining_seeds=6,
+        seed=seed,
+        out=out,
+        dry_run=dry_run,
+        command=command,
+        reporter=reporter,
+    )
+
+
+def _run_plan(
+    task: Task,
+    arms: list[Arm],
+    units: list[Unit],
+    settings: Settings,
+    seconds: float,
+    reporter: Reporter,
+) -> Steps:
+    """Share a whole command's seconds out over its stages."""
+    costs = measure_costs(task, arms, label_counts(task, settings))
+    shares: Shares = share_out(task, arms, units, settings, costs, seconds)
+    if shares.costs.share < 1:
+        reporter.say(
+            f"the budget is short: fine-tunes take {shares.costs.share:.0%} of their usual steps"
+        )
+    return settle_steps(task, arms, shares.costs, Duration(shares.cell, "seconds"))
