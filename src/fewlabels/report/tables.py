@@ -149,9 +149,15 @@ def _verdict_row(comparison: Comparison, row: Record, limit: float) -> Record:
 
 
 def savings_table(comparison: Comparison) -> list[Record]:
-    """Return how many times the labels each baseline needs to match an arm."""
+    """Return how many times the labels the baseline needs to match the arms that matter.
+
+    Those are the declared arm and the chosen one; all others are in ``comparison.json``.
+    """
     rows = []
+    chosen = record(comparison.found.get("best")).get("name")
     for row in records(comparison.found.get("label_saving")):
+        if row.get("arm") not in (comparison.declared.get("arm"), chosen):
+            continue
         factor, low, high = (number(row.get(key)) for key in ("factor", "low", "high"))
         if factor is None and low is None:
             continue

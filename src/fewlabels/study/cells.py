@@ -159,7 +159,9 @@ def load_cell(folder: Path, name: str) -> dict[str, Any] | None:
 def load_scores(folder: Path, name: str) -> np.ndarray | None:
     """Return the stored score ``(n_test,)`` of each test image, or None where it is not sound."""
     try:
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        # Opened here, because numpy leaves a torn archive open.
+        path = folder / f"{name}.npz"
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return np.asarray(file["scores"], dtype=np.float64)
     except (OSError, ValueError, KeyError, BadZipFile):
         return None

@@ -1,0 +1,87 @@
+"""Arms as users write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from fewlabels.core.errors import UsageError
+from fewlabels.methods import METHODS
+from fewlabels.study.arms import (
+    DEFAULT_ARMS,
+    FIXED_ORDER,
+    RECOMMENDED,
+    TRANSFERS,
+    Arm,
+    parse_arm,
+    parse_arms,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "method", "backbone", "transfer"),
+    [
+        ("scratch", "scratch", None, "auto", "parameters"),
+        ("scratch:resnet18", "scratch", None, "resnet18", "parameters"),
+        ("pixels", "pixels", None, "pixels", "logistic"),
+        ("pixels+spreading", "pixels", None, "pixels", "spreading"),
+        ("random", "random", None, "auto", "features"),
+        ("random+knn", "random", None, "auto", "knn"),
+        ("simclr+features", "pretrained", "simclr", "auto", "features"),
+        ("simclr:conv-32-64-64+parameters", "pretrained", "simclr", "conv-32-64-64", "parameters"),
+        ("denoising+logistic", "pretrained", "denoising", "auto", "logistic"),
+    ],
+)
+def test_arms_are_read(
+    text: str, start: str, method: str | None, backbone: str, transfer: str
+) -> None:
+    assert parse_arm(text) == Arm(text, start, method, backbone, transfer)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "hint"),
+    [
+        ("simcrl+features", "usage.arm", "simclr+features"),
+        ("simclr+feature", "usage.transfer", "features"),
+        ("simclr", "usage.arm", "simclr+features"),
+        ("pixels+parameters", "usage.arm", "pixels+logistic"),
+        ("pixels:resnet18", "usage.arm", "pixels+logistic"),
+        ("scratch+features", "usage.arm", "scratch"),
+        ("", "usage.arm", ""),
+    ],
+)
+def test_anything_else_is_refused_with_a_way_on(text: str, code: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_arm(text)
+    assert caught.value.code == code
+    assert hint in caught.value.hint
+
+
+def test_a_comparison_needs_two_different_arms() -> None:
+    with pytest.raises(UsageError, match="two arms"):
+        parse_arms(["scratch"])
+    with pytest.raises(UsageError, match="named twice"):
+        parse_arms(["scratch", "pixels", "scratch"])
+    assert [arm.name for arm in parse_arms(["pixels", "scratch"])] == ["pixels", "scratch"]
+
+
+def test_the_default_arms_are_sound() -> None:
+    parsed = parse_arms(list(DEFAULT_ARMS))
+    assert RECOMMENDED in DEFAULT_ARMS
+    assert set(FIXED_ORDER) == set(DEFAULT_ARMS)
+    assert {arm.start for arm in parsed} == {"scratch", "pixels", "random", "pretrained"}
+    assert {arm.method for arm in parsed if arm.method} <= set(METHODS)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_every_method_meets_every_transfer(method: str, transfer: str) -> None:
+    arm = parse_arm(f"{method}+{transfer}")
+    assert arm.trains == (transfer == "parameters")
+    row = arm.describe()
+    assert row["name"] == f"{method}+{transfer}"
+    assert method in str(row["description"])
+
+
+def test_descriptions_tell_the_default_arms_apart() -> None:
+    words = [parse_arm(name).describe()["description"] for name in DEFAULT_ARMS]
+    assert len(set(words)) == len(words)

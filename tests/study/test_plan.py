@@ -1,0 +1,194 @@
+"""The plan: seeds dealt out, steps from a budget, and names that say what a cell depends on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fewlabels.core.errors import UsageError
+from fewlabels.pipeline.task import Task
+from fewlabels.study import plan as module
+from fewlabels.study.arms import parse_arm
+from fewlabels.study.plan import (
+    Costs,
+    Streams,
+    Unit,
+    cell_id,
+    make_units,
+    settle_steps,
+    training_seed,
+)
+from fewlabels.training.durations import parse_duration
+
+
+def units(**changes: Any) -> list[Unit]:
+    about = {"given": False, "draws": 6, "pretraining_seeds": 3, "seed": 0, "own_labels": False}
+    return make_units(**(about | changes))
+
+
+def test_on_a_given_split_every_seed_meets_every_draw() -> None:
+    made = units(given=True)
+    assert [unit.split for unit in made] == [0, 0, 0]
+    assert [unit.pretraining for unit in made] == [0, 1, 2]
+    assert all(unit.draws == (0, 1, 2, 3, 4, 5) for unit in made)
+
+
+def test_otherwise_each_seed_has_a_split_and_the_draws_are_dealt_out() -> None:
+    made = units()
+    assert [unit.split for unit in made] == [unit.pretraining for unit in made] == [0, 1, 2]
+    dealt = [draw for unit in made for draw in unit.draws]
+    assert sorted(dealt) == list(range(6))
+
+
+def test_no_unit_is_left_without_a_draw() -> None:
+    assert [unit.draws for unit in units(draws=2)] == [(0,), (1,)]
+    assert [len(unit.draws) for unit in units(draws=7)] == [3, 2, 2]
+
+
+def test_the_labels_there_are_leave_nothing_to_draw() -> None:
+    assert [unit.draws for unit in units(given=True, own_labels=True)] == [(0,)] * 3
+    assert [unit.draws for unit in units(own_labels=True)] == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_another_seed_shares_no_stream(given: bool) -> None:
+    first, second = units(given=given), units(given=given, seed=1)
+    for name in ("pretraining", "draws"):
+        used = [{getattr(unit, name) for unit in made} for made in (first, second)]
+        assert not used[0] & used[1]
+
+
+@pytest.mark.parametrize("changes", [{"draws": 0}, {"pretraining_seeds": 0}, {"draws": -3}])
+def test_seeds_below_one_are_refused(changes: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="1 or more"):
+        units(**changes)
+
+
+# ---- names -----------------------------------------------------------------------------------
+
+ARM = parse_arm("autoencoder+features")
+STREAMS = Streams(split=0, labels=3, pretraining=1, training=99)
+STEPS = {"autoencoder:tiny": 20, "fit": 0}
+
+
+def named(task: Task, **changes: Any) -> str:
+    about: dict[str, Any] = {
+        "key": "abc",
+        "arm": ARM,
+        "shots": 4,
+        "streams": STREAMS,
+        "steps": STEPS,
+    }
+    return cell_id(task, **(about | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": "abd"},
+        {"arm": parse_arm("autoencoder+knn")},
+        {"arm": parse_arm("denoising+features")},
+        {"arm": parse_arm("autoencoder:conv-32-64-64+features")},
+        {"shots": 1},
+        {"steps": STEPS | {"autoencoder:tiny": 21}},
+        {"steps": STEPS | {"fit": 5}},
+        *[{"streams": replace(STREAMS, **{name: 7})} for name in ("split", "labels", "training")],
+        {"streams": replace(STREAMS, pretraining=None)},
+    ],
+)
+def test_whatever_can_change_a_result_changes_its_name(changes: dict[str, Any], task: Task) -> None:
+    assert named(task, **changes) != named(task)
+
+
+def test_a_name_is_the_same_for_auto_and_what_it_stands_for(task: Task) -> None:
+    spelled = parse_arm("autoencoder:tiny+features")
+    assert named(task, arm=spelled) == named(task)
+
+
+def test_scratch_has_one_training_seed_whatever_the_pretraining_seed() -> None:
+    units = Unit(0, 0, (0, 1)), Unit(0, 1, (0, 1))
+    scratch, ours = parse_arm("scratch"), ARM
+    assert len({training_seed(scratch, 4, unit, 0) for unit in units}) == 1
+    assert len({training_seed(ours, 4, unit, 0) for unit in units}) == 2
+    several = {training_seed(ours, shots, units[0], draw) for shots in (1, 4) for draw in (0, 1)}
+    assert len(several) == 4
+
+
+# ---- steps -----------------------------------------------------------------------------------
+
+
+def settle(
+    task: Task,
+    names: list[str],
+    budget: str,
+    monkeypatch: pytest.MonkeyPatch,
+    share: float = 1.0,
+) -> module.Steps:
+    """Settle steps where a pre-training step takes 10 ms, a fine-tuning step 20 ms."""
+
+    def pretrain_steps(_task: Task, _method: str, _backbone: str, left: Any) -> tuple[int, float]:
+        return left.steps(images=200, batch_size=64, seconds_per_step=0.01), 0.01
+
+    monkeypatch.setattr(module, "pretrain_steps", pretrain_steps)
+
+    def finetune_steps(_task: Task, labels: int, *, pretrained: bool) -> int:
+        return 50 if pretrained else labels
+
+    monkeypatch.setattr(module, "finetune_steps", finetune_steps)
+    costs = Costs(finetune=0.02, extraction=0.5, labels=(10, 400), steps=50, share=share)
+    arms = [parse_arm(name) for name in names]
+    return settle_steps(task, arms, costs, parse_duration(budget))
+
+
+def test_pretraining_and_transfer_together_take_the_budget(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = settle(task, ["scratch", "simclr+parameters"], "10s", monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 850}  # 10 s less half a second and 50 steps of 20 ms
+    assert steps.finetune == {"10": 50, "400": 50}
+    assert steps.scratch == {"10": 10, "400": 400}
+
+
+def test_frozen_features_leave_more_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = settle(task, ["scratch", "simclr+features"], "10s", monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 950}
+
+
+def test_scratch_never_takes_more_than_the_budget(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = settle(task, ["scratch", "simclr+features"], "3s", monkeypatch)
+    assert steps.scratch == {"10": 10, "400": 150}
+
+
+def test_all_methods_get_the_same_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["scratch", "simclr+features", "autoencoder+parameters", "autoencoder+features"]
+    steps = settle(task, names, "10s", monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 850, "autoencoder:tiny": 850}
+
+
+def test_a_budget_that_leaves_nothing_is_refused(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="too little for pre-training") as caught:
+        settle(task, ["scratch", "simclr+parameters"], "1.6s", monkeypatch)
+    assert caught.value.hint.startswith("--budget")
+
+
+def test_a_budget_in_steps_is_for_pretraining(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = settle(task, ["scratch", "simclr+parameters"], "30 steps", monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 30}
+    assert steps.scratch == {"10": 10, "400": 400}
+
+
+def test_a_short_budget_cuts_every_fine_tune_alike(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["scratch", "simclr+parameters"]
+    steps = settle(task, names, "10s", monkeypatch, share=0.5)
+    assert steps.finetune == {"10": 25, "400": 25}
+    assert steps.scratch == {"10": 5, "400": 200}
+    assert steps.pretrain == {"simclr:tiny": 900}
+    assert settle(task, names, "10s", monkeypatch, share=0.0).finetune["10"] == 1

@@ -1,0 +1,155 @@
+"""From cells to a finding: the declared verdict, the others corrected, and the sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewlabels.study.arms import parse_arms
+from fewlabels.study.summary import sentence, summarise
+
+NAMES = ["scratch", "pixels", "simclr+features", "autoencoder+features"]
+ARMS = parse_arms(NAMES)
+MEANS = {"scratch": 0.5, "pixels": 0.55, "simclr+features": 0.62, "autoencoder+features": 0.501}
+DECLARED = {"arm": "simclr+features", "baseline": "scratch", "shots": 4, "metric": "accuracy"}
+
+
+def cells(splits: int = 8, noise: float = 0.01) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for split in range(splits):
+        shared = rng.normal(0, 0.02)
+        for shots in (1, 4):
+            for name in NAMES:
+                value = MEANS[name] + 0.05 * (shots == 4) + shared + rng.normal(0, noise)
+                pretraining = split if "+" in name else None
+                streams = {"split": split, "labels": split, "pretraining": pretraining}
+                rows.append(
+                    {
+                        "id": f"{name}-{shots}-{split}",
+                        "arm": name,
+                        "shots": shots,
+                        "seed": split,
+                        "streams": streams | {"training": split},
+                        "accuracy": value,
+                        "failed": None,
+                    }
+                )
+    return rows
+
+
+def summary(rows: list[dict[str, Any]], folder: Path, **changes: Any) -> dict[str, Any]:
+    return summarise(
+        rows, ARMS, DECLARED | changes, baseline="scratch", overlap=0.125, cell_folder=folder
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return summary(cells(), tmp_path_factory.mktemp("cells"))
+
+
+def test_the_declared_verdict_is_found(found: dict[str, Any]) -> None:
+    primary = found["primary"]
+    assert (primary["arm"], primary["baseline"], primary["shots"]) == (
+        "simclr+features",
+        "scratch",
+        4,
+    )
+    assert primary["verdict"] == "helps"
+    assert primary["difference"] == pytest.approx(0.12, abs=0.02)
+    assert primary["low"] < primary["difference"] < primary["high"]
+    assert primary["sentence"].startswith("simclr+features helps: accuracy is 1")
+
+
+def test_one_verdict_is_primary_and_only_the_others_are_corrected(found: dict[str, Any]) -> None:
+    primary = [row for row in found["verdicts"] if row["primary"]]
+    assert len(primary) == 1
+    others = [row for row in found["verdicts"] if not row["primary"]]
+    assert all(row["p_holm"] >= row["p"] for row in others)
+    ranked = sorted(others, key=lambda row: row["p"])
+    assert ranked[0]["p_holm"] == pytest.approx(min(1, ranked[0]["p"] * len(others)))
+
+
+def test_the_plain_baselines_get_verdicts_of_their_own(found: dict[str, Any]) -> None:
+    pairs = {(row["arm"], row["baseline"], row["shots"]) for row in found["verdicts"]}
+    for shots in (1, 4):
+        assert ("simclr+features", "pixels", shots) in pairs
+        assert ("pixels", "scratch", shots) in pairs
+        assert ("autoencoder+features", "scratch", shots) in pairs
+    assert not any(arm == baseline for arm, baseline, _ in pairs)
+
+
+def test_arms_that_are_alike_stay_undecided(found: dict[str, Any]) -> None:
+    rows = [row for row in found["verdicts"] if row["arm"] == "autoencoder+features"]
+    assert {row["verdict"] for row in rows} == {"undecided"}
+
+
+def test_curves_and_savings_cover_every_arm(found: dict[str, Any]) -> None:
+    assert {(row["arm"], row["shots"]) for row in found["curves"]} == {
+        (name, shots) for name in NAMES for shots in (1, 4)
+    }
+    assert {row["arm"] for row in found["label_saving"]} == set(NAMES) - {"scratch"}
+
+
+def test_a_method_that_loses_is_said_to_hurt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MEANS, "simclr+features", 0.3)
+    primary = summary(cells(), tmp_path)["primary"]
+    assert primary["verdict"] == "hurts"
+    assert "below scratch" in primary["sentence"]
+
+
+def test_one_repetition_is_too_few_to_judge(tmp_path: Path) -> None:
+    primary = summary(cells(splits=1), tmp_path)["primary"]
+    assert primary["verdict"] == "undecided"
+    assert "too few repetitions" in primary["sentence"]
+
+
+def test_failed_cells_are_left_out(tmp_path: Path, found: dict[str, Any]) -> None:
+    rows = cells()
+    broken = rows[-1] | {"accuracy": None, "failed": "diverged", "id": "x"}
+    again = summary([*rows, broken | {"streams": {**broken["streams"], "split": 99}}], tmp_path)
+    assert again["primary"]["difference"] == pytest.approx(found["primary"]["difference"])
+
+
+ROW = {
+    "arm": "a",
+    "baseline": "b",
+    "shots": 4,
+    "metric": "accuracy",
+    "difference": 0.08,
+    "low": 0.05,
+    "high": 0.11,
+    "verdict": "helps",
+    "detectable": 0.04,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "a helps: accuracy is 8.0 points (5.0 to 11.0) above b at 4 labels per class."),
+        ({"shots": 1}, "at 1 label per class."),
+        ({"shots": 0}, "with the labels there are."),
+        (
+            {"difference": -0.08, "low": -0.11, "high": -0.05, "verdict": "hurts"},
+            "a hurts: accuracy is 8.0 points (5.0 to 11.0) below b",
+        ),
+        (
+            {"difference": 0.01, "low": -0.02, "high": 0.04, "verdict": "undecided"},
+            "Undecided: a differs from b by +1.0 points (-2.0 to +4.0) in accuracy at 4 labels per "
+            "class; this design could have seen 4.0 points.",
+        ),
+        ({"difference": None}, "too few repetitions to judge."),
+        ({"low": None, "verdict": "undecided"}, "too few repetitions to judge."),
+        ({"metric": "f1_macro"}, "macro F1 is 8.0 points"),
+        ({"metric": "nll"}, "negative log-likelihood is 0.1 ("),
+    ],
+)
+def test_sentences(changes: dict[str, Any], words: str) -> None:
+    assert words in sentence(ROW | changes)
