@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
@@ -34,13 +36,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _run(words)
+        with _terminable():
+            return _run(words)
     except SystemExit:
         raise
     except BaseException as error:
         if "--debug" in words:
             traceback.print_exc()
         return _fail(error)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came while nothing was training; whatever stands in the folder is whole."""
+
+    exit_code = 143
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """End in order on SIGTERM; the training loop, which saves first, has a handler of its own."""
+
+    def end(_signum: int, _frame: object) -> None:
+        raise _Terminated("interrupted by SIGTERM; the same command goes on from what is done")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str]) -> int:
@@ -75,7 +101,7 @@ def _fail(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         _say("interrupted: all that was finished is saved; the same command goes on from there")
         return INTERRUPTED
-    if not isinstance(error, Exception):  # training's own Interrupted
+    if not isinstance(error, Exception):  # _Terminated, or training's own Interrupted
         _say(str(error))
         return int(getattr(error, "exit_code", 1))
     told = _translated(error)
