@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor
 
+from fewlabels.core.types import Batch, Pictures
+from fewlabels.data.augment import POLICIES, normalise
+from fewlabels.methods import create_method
 from fewlabels.methods.autoencoder import reconstruction_loss
 from fewlabels.methods.simclr import nt_xent
+from fewlabels.models.backbones import create_backbone
 from fewlabels.transfer.features import Space, build_space
 from fewlabels.transfer.probes import (
     INVERSE_PENALTY,
@@ -82,6 +89,38 @@ def test_the_reconstruction_loss_is_the_mean_squared_error() -> None:
         total += (painted[place] - picture[place]) ** 2
     ours = float(reconstruction_loss(torch.tensor(painted), torch.tensor(picture)))
     assert ours == pytest.approx(total / painted.size, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "denoising"])
+def test_an_autoencoder_is_asked_for_the_picture_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Painting the undamaged picture on the 0-1 scale costs nothing, whatever the mean and std."""
+    pictures = Pictures(8, 3, (0.5, 0.3, 0.2), (0.2, 0.1, 0.3))
+    backbone = create_backbone("tiny", in_chans=3, image_size=8)
+    method = create_method(name, backbone, pictures, POLICIES["digits"])
+    key = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=key)
+    rows = torch.arange(6)
+    seen: list[Tensor] = []
+
+    def perfect(x: Tensor) -> Tensor:
+        seen.append(x)
+        return (images.float() / 255).requires_grad_()
+
+    monkeypatch.setattr(method, "reconstruct", perfect)
+    asked: list[float] = []
+    step: Any = SimpleNamespace(
+        seed=0,
+        generator=key,
+        autocast=nullcontext,
+        backward=lambda loss, _name: asked.append(float(loss.detach())),
+        apply=lambda _name: None,
+    )
+    method.update(Batch(images, None, rows, rows * 0), step)
+    assert asked[0] == pytest.approx(0, abs=1e-10)
+    clean = normalise(images.float() / 255, pictures)
+    assert torch.allclose(seen[0], clean, atol=1e-4) == (name == "autoencoder")
 
 
 # ---- small models on features ----------------------------------------------------------------

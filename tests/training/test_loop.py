@@ -371,16 +371,18 @@ def test_the_rate_reaches_every_optimizer(
 
 
 def test_a_step_knows_its_place(make: Callable[..., Any], batches: Batches) -> None:
-    method, steps = make(), []
+    method, steps, drawn = make(), [], []
     plain = method.update
 
     def update(batch: Batch, step: Step) -> dict[str, torch.Tensor]:
         steps.append((step.index, step.progress, step.seed))
+        drawn.append(float(torch.rand(1, generator=step.generator)))
         return plain(batch, step)
 
     method.update = update
     train(method, batches, Plan(4, seed=6), device=CPU)
     assert steps == [(0, 0.0, 6), (1, 0.25, 6), (2, 0.5, 6), (3, 0.75, 6)]
+    assert len(set(drawn)) == 4  # every step has random numbers of its own
 
 
 def test_calibration_times_a_throw_away_copy(

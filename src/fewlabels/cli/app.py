@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The words after ``fewlabels``; those of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Threads of libgomp that wait by spinning lose their core to any other busy program, and with
+    # it several times the speed; after a short spin they sleep. Read when torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         with _terminable():
             return _run(words)

@@ -77,6 +77,14 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     baseline: flag.Baseline = None,
     labels: flag.LabelsList = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of labels.")] = 5,
+    pretraining_seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Pre-trainings of each method, each on a split of its own if none was given.",
+        ),
+    ] = 2,
     seed: flag.Seed = 0,
     budget: Annotated[
         str,
@@ -118,6 +126,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             ),
             labels=shots_list(labels),
             seeds=seeds,
+            pretraining_seeds=pretraining_seeds,
             seed=seed,
             budget=budget,
             metric=metric,

@@ -128,4 +128,10 @@ def parse_arms(names: list[str]) -> list[Arm]:
         raise UsageError("usage.arms", f"an arm is named twice in {', '.join(names)}")
     if len(names) < 2:
         raise UsageError("usage.arms", "a comparison needs two arms or more")
-    return [parse_arm(name) for name in names]
+    arms = [parse_arm(name) for name in names]
+    kinds = [(arm.start, arm.method, arm.backbone, arm.transfer) for arm in arms]
+    for place, kind in enumerate(kinds):
+        if kind in kinds[:place]:
+            twin = names[kinds.index(kind)]
+            raise UsageError("usage.arms", f"{names[place]!r} and {twin!r} are the same arm")
+    return arms

@@ -85,7 +85,7 @@ class Comparison:
         return {
             "arm": RECOMMENDED if RECOMMENDED in others else others[0],
             "baseline": self.settings.baseline,
-            "shots": self.shots[(len(self.shots) - 1) // 2],
+            "shots": min(self.shots),
             "metric": self.settings.metric,
         }
 
