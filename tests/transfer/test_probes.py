@@ -88,3 +88,13 @@ def test_an_unbalanced_draw_does_not_swallow_the_small_class(space: Space) -> No
     votes = spread_labels(space, np.sort(rows), LABELS[np.sort(rows) - 1_000], CLASSES)
     found = votes.argmax(1).numpy()[truth(space) == 1]
     assert (found == 1).mean() > 0.6
+
+
+def test_an_island_without_a_label_asks_its_nearest_labelled_image() -> None:
+    angles = np.concatenate([np.linspace(0, 0.05, 20), np.linspace(2, 2.05, 20)])
+    angles = np.concatenate([angles, np.linspace(2.4, 2.45, 20)])  # nearer to the second island
+    features = torch.from_numpy(np.stack([np.cos(angles), np.sin(angles)], 1)).float()
+    island = build_space(np.arange(60), features)
+    votes = spread_labels(island, np.array([0, 20]), np.array([0, 1]), 2)
+    assert (votes[40:].argmax(1) == 1).all()
+    assert torch.allclose(votes.sum(1), torch.ones(60))

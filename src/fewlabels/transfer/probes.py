@@ -108,6 +108,11 @@ def spread_labels(
         shares = SPREAD * (graph @ shares) + (1 - SPREAD) * start
     mass = shares.sum(0, keepdims=True)
     shares = np.divide(shares, mass, out=np.zeros_like(shares), where=mass > 0)
+    lost = np.flatnonzero(shares.sum(1) == 0)
+    if len(lost):  # no path leads there from any label: ask the nearest labelled image instead
+        labelled = _positions(space, rows)
+        nearest = (space.bank[lost] @ space.bank[labelled].T).argmax(1).numpy()
+        shares[lost, labels[nearest]] = 1.0
     return torch.from_numpy(shares / np.maximum(shares.sum(1, keepdims=True), 1e-12))
 
 
