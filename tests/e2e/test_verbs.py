@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fewlabels.cli import main
 
@@ -48,3 +52,22 @@ def test_digits(
     assert call(capsys, "pretrain", "digits", "--out", "encoder", *budget)["already_done"]
     for folder in ("encoder", "model"):
         assert Path(call(capsys, "report", folder)["report"]).exists()
+
+
+@pytest.mark.medium
+def test_the_main_job_without_a_label_pre_trains_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "unlabelled"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        pixels = rng.integers(0, 256, (12, 12), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    out = tmp_path / "run"
+    words = ["run", str(tmp_path / "data"), "--budget", "3s", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "fewlabels", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pre-trains, and stops there" in done.stderr
+    assert "verdict" not in done.stdout.lower()
+    assert (out / "model" / "model.safetensors").exists()

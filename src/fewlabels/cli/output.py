@@ -191,6 +191,9 @@ def show_comparison(result: Record) -> None:
     """Print the verdict, the table of arms, the chosen arm and where the page is."""
     from fewlabels.report.findings import Comparison, headline
 
+    if result.get("kind") == "pretrain":  # the main job without a label
+        show_training(result)
+        return
     if _begin(result):
         return
     found = Comparison(result.get("compare") or result)

@@ -23,7 +23,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     baseline: flag.Baseline = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Draws of labels. Default: chosen by the plan."),
+        typer.Option(min=1, metavar="N", help="Draws of labels. Default: 3."),
     ] = None,
     seed: flag.Seed = 0,
     policy: flag.Policy = "auto",
