@@ -86,9 +86,13 @@ def export(result: dict[str, Any], name: str) -> None:
         VERDICT,
         made,
     )
-    write(
-        f"{name}_best.csv", best_rows(result), ("shots", "split", "draw", "arm", "accuracy"), made
-    )
+    if result["choices"]:
+        write(
+            f"{name}_best.csv",
+            best_rows(result),
+            ("shots", "split", "draw", "arm", "accuracy"),
+            made,
+        )
 
 
 def best_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
