@@ -380,7 +380,7 @@ def test_compare_from_beginning_to_end(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
-    monkeypatch.setattr(plan_module, "calibrate", lambda *_: 0.001)
+    monkeypatch.setattr(plan_module, "_finetune_pace", lambda *_: 0.001)
     about: dict[str, Any] = {
         "arms": ["scratch", "autoencoder+parameters"],
         "labels": [4],

@@ -149,6 +149,3 @@ def release(encoder: Encoder) -> None:
     encoder.test_features = None
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-__all__ = ["Encoder", "open_encoder", "release", "start_key"]

@@ -14,11 +14,10 @@ import numpy as np
 from fewlabels import __version__
 from fewlabels.core.errors import UsageError
 from fewlabels.core.seeding import stream
-from fewlabels.data.loader import Batches
 from fewlabels.pipeline.stages import (
     FEATURE_IMAGES,
-    GRID,
     features,
+    finetune_pace,
     finetune_steps,
     new_backbone,
     pretrain_steps,
@@ -26,8 +25,6 @@ from fewlabels.pipeline.stages import (
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.training.durations import Duration
-from fewlabels.training.loop import Plan, calibrate
-from fewlabels.transfer.parameters import SCRATCH, FineTune, fresh_classifier
 
 OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
 
@@ -198,23 +195,7 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
 
 def _finetune_pace(task: Task, backbone: str, count: int) -> float:
     rows = task.dataset.labelled_rows("train")[: max(count, 2)]
-
-    def build() -> FineTune:
-        encoder = new_backbone(task, backbone, 0)
-        width = int(features(task, encoder, rows[:1]).shape[1])
-        classifier = fresh_classifier(encoder, task.num_classes, width, grid=GRID).to(task.device)
-        return FineTune(
-            classifier,
-            rows,
-            task.dataset.labels[rows],
-            task.pictures,
-            task.policies.views,
-            SCRATCH,
-            freeze_norm=False,
-        ).to(task.device)
-
-    batches = Batches(task.dataset.store, rows, SCRATCH.batch_size, seed=0, device=task.device)
-    return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
+    return finetune_pace(task, new_backbone(task, backbone, 0), rows, None)
 
 
 def _extraction_seconds(task: Task, backbone: str) -> float:
