@@ -23,9 +23,12 @@ JOBS: dict[str, list[str]] = {
     "cifar10": ["--labels", "25", "--budget", "10m"],
     "clothing": ["--labels", "10", "--budget", "20m", "--image-size", "128"],
 }
+JOBS["clothing"] += ["--metric", "f1_macro"]
 COLUMNS = ["data", "run", "seconds", "best", "accuracy", "accuracy_low", "accuracy_high"]
-COLUMNS += ["f1_macro", "f1_low", "f1_high", "pixels_f1_macro", "verdict", "detectable"]
-COLUMNS += ["sentence", "imbalance", "looks_at_test", "machine", "commit", "command"]
+COLUMNS += ["f1_macro", "f1_low", "f1_high", "pixels_f1_macro"]
+COLUMNS += ["metric", "verdict", "detectable", "sentence"]
+COLUMNS += ["over_pixels", "over_pixels_low", "over_pixels_high", "verdict_pixels"]
+COLUMNS += ["detectable_pixels", "imbalance", "looks_at_test", "machine", "commit", "command"]
 
 
 def main() -> None:
@@ -55,6 +58,15 @@ def job(data: str, number: int, out: Path) -> dict[str, Any]:
     primary, test = found["compare"]["primary"], found["test"]
     pixels = [c["f1_macro"] for c in found["compare"]["cells"] if c["arm"] == "pixels"]
     about = found["compare"]["environment"]
+    # Of the chosen arm, by the metric of the run; empty when pixels themselves were chosen.
+    over: dict[str, Any] = next(
+        (
+            row
+            for row in found["compare"]["verdicts"]
+            if row["arm"] == found["best"] and row["baseline"] == "pixels"
+        ),
+        {},
+    )
     return {
         "data": data,
         "run": number,
@@ -67,9 +79,15 @@ def job(data: str, number: int, out: Path) -> dict[str, Any]:
         "f1_low": test["f1_macro"]["low"],
         "f1_high": test["f1_macro"]["high"],
         "pixels_f1_macro": sum(pixels) / max(len(pixels), 1),
+        "metric": primary["metric"],
         "verdict": primary["verdict"],
         "detectable": primary["detectable"],
         "sentence": primary["sentence"],
+        "over_pixels": over.get("difference"),
+        "over_pixels_low": over.get("low"),
+        "over_pixels_high": over.get("high"),
+        "verdict_pixels": over.get("verdict"),
+        "detectable_pixels": over.get("detectable"),
         "imbalance": found["inspect"]["imbalance"],
         "looks_at_test": test["looks_at_test"],
         "machine": about["machine"],

@@ -36,9 +36,10 @@ def linear(features: int) -> LinearHead:
 
 
 def neighbours(features: int) -> NeighbourHead:
-    head = NeighbourHead(12, features, 3, k=4, temperature=0.2)
+    head = NeighbourHead(12, features, 5, 3, k=4, temperature=0.2)
     head.mean.normal_()
-    head.bank.copy_(nn.functional.normalize(torch.randn(12, features), dim=1))
+    head.turn.normal_()
+    head.bank.copy_(nn.functional.normalize(torch.randn(12, 5), dim=1))
     head.votes.copy_(torch.rand(12, 3))
     return head
 

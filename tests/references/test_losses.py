@@ -196,7 +196,7 @@ def test_one_class_alone_is_always_predicted(digits: tuple[Space, np.ndarray]) -
 def test_the_neighbour_head_is_scikit_learns(digits: tuple[Space, np.ndarray], k: int) -> None:
     space, labels = digits
     rows = visible(space, labels, 5)
-    x = (space.features - space.mean).double().numpy()
+    x = ((space.features - space.mean) @ space.turn).double().numpy()
     x /= np.linalg.norm(x, axis=1, keepdims=True)
 
     def weights(distances: np.ndarray) -> np.ndarray:
@@ -286,7 +286,7 @@ def test_the_spreading_head_asks_the_nearest_training_images(
     votes = spread_labels(space, rows, labels[rows], 10).numpy()
     head = spreading(space, rows, labels[rows], 10)
     x = space.features[:20]
-    unit = (x - space.mean).numpy()
+    unit = ((x - space.mean) @ space.turn).numpy()
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     expected = np.zeros((20, 10))
     for place, row in enumerate(unit):

@@ -154,3 +154,23 @@ ROW = {
 )
 def test_sentences(changes: dict[str, Any], words: str) -> None:
     assert words in sentence(ROW | changes)
+
+
+def test_the_chosen_arm_is_judged_against_raw_pixels_too(tmp_path: Path) -> None:
+    def against_pixels(chosen: str | None) -> set[str]:
+        found = summarise(
+            cells(),
+            ARMS,
+            DECLARED,
+            baseline="scratch",
+            overlap=0.125,
+            cell_folder=tmp_path,
+            chosen=chosen,
+        )
+        assert sum(row["primary"] for row in found["verdicts"]) == 1
+        return {row["arm"] for row in found["verdicts"] if row["baseline"] == "pixels"}
+
+    assert against_pixels(None) == {"simclr+features"}
+    assert against_pixels("simclr+features") == {"simclr+features"}
+    assert against_pixels("scratch") == {"simclr+features", "scratch"}
+    assert against_pixels("pixels") == {"simclr+features"}

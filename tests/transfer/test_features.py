@@ -10,7 +10,7 @@ from torch import Tensor
 from fewlabels.core.types import Pictures
 from fewlabels.models.backbones import create_backbone
 from fewlabels.transfer import features as module
-from fewlabels.transfer.features import build_space, extract
+from fewlabels.transfer.features import build_space, extract, half_whitening
 
 PICTURES = Pictures(8, 1, (0.5,), (0.3,))
 CPU = torch.device("cpu")
@@ -73,9 +73,36 @@ def test_a_space_standardises(features: Tensor) -> None:
     assert standard[:, 5].abs().max() == 0  # a constant feature says nothing, and divides nothing
 
 
+def test_half_whitening_halves_the_spread_of_the_variances(features: Tensor) -> None:
+    """Against numpy's eigenvectors, the fourth root written out."""
+    x = (features - features.mean(0)).double().numpy()
+    variances, axes = np.linalg.eigh(np.cov(x.T))
+    wanted = x @ axes[:, :0:-1] / variances[:0:-1] ** 0.25  # the constant feature is left out
+    wanted /= np.sqrt((wanted**2).sum(0).mean() / (len(x) - 1))
+    turned = torch.from_numpy(x).float() @ half_whitening(torch.from_numpy(x).float())
+    assert turned.shape == (50, 5)
+    assert np.allclose(np.abs(turned.numpy()), np.abs(wanted), atol=1e-3)
+    assert float(turned.var(0).mean()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_long_features_keep_their_principal_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DIRECTIONS", 3)
+    x = torch.randn(80, 6, generator=torch.Generator().manual_seed(0))
+    x = (x - x.mean(0)) * torch.tensor([1.0, 9.0, 0.1, 5.0, 0.2, 7.0])
+    turn = half_whitening(x)
+    assert turn.shape == (6, 3)
+    assert set(turn.abs().argmax(0).tolist()) == {1, 3, 5}
+
+
+def test_features_that_never_change_give_no_direction_and_no_fault() -> None:
+    space = build_space(np.arange(20), torch.ones(20, 6))
+    assert torch.isfinite(space.turn).all()
+    assert torch.isfinite(space.bank).all()
+
+
 def test_neighbours_are_the_most_alike_others(features: Tensor) -> None:
     space = build_space(np.arange(50), features)
-    unit = (features - features.mean(0)).double().numpy()
+    unit = ((features - features.mean(0)) @ space.turn).double().numpy()
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     similar = unit @ unit.T
     np.fill_diagonal(similar, -2)

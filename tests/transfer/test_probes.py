@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewlabels.transfer import features as features_module
 from fewlabels.transfer.features import Space, build_space
 from fewlabels.transfer.probes import logistic, neighbours, spread_labels, spreading
 
@@ -98,3 +99,28 @@ def test_an_island_without_a_label_asks_its_nearest_labelled_image() -> None:
     votes = spread_labels(island, np.array([0, 20]), np.array([0, 1]), 2)
     assert (votes[40:].argmax(1) == 1).all()
     assert torch.allclose(votes.sum(1), torch.ones(60))
+
+
+def test_more_labels_than_the_graph_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_module, "GRAPH_IMAGES", 60)
+    rng = np.random.default_rng(0)
+    x = np.eye(CLASSES)[LABELS] * 4 + rng.normal(size=(len(LABELS), CLASSES))
+    rows = np.arange(len(LABELS))
+    crowded = build_space(rows, torch.tensor(x, dtype=torch.float32))
+    assert len(crowded.bank) == 60
+    head = spreading(crowded, rows, LABELS, CLASSES)
+    assert float((head(crowded.features).argmax(1).numpy() == LABELS).mean()) > 0.8
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_logistic_regression_is_scikit_learns(whitened: bool, space: Space) -> None:
+    """Against its probabilities on the features changed by hand."""
+    from sklearn.linear_model import LogisticRegression
+
+    head = logistic(space, ROWS, LABELS[ROWS - 1_000], CLASSES, whitened=whitened)
+    centred = space.features - space.mean
+    x = (centred @ space.turn if whitened else centred * space.scale).numpy()
+    places = [int(np.flatnonzero(space.rows == row)[0]) for row in ROWS]
+    model = LogisticRegression(C=0.01, max_iter=1000).fit(x[places], LABELS[ROWS - 1_000])
+    found = head(space.features).softmax(1).detach().numpy()
+    assert np.allclose(found, model.predict_proba(x), atol=1e-3)

@@ -143,6 +143,13 @@ Arms = Annotated[
 Baseline = Annotated[
     str | None, typer.Option(metavar="A", help="The arm to beat. Default: scratch.")
 ]
+Metric = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Of the verdicts: accuracy, balanced_accuracy, recall_macro, f1_macro or nll.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Which random streams.")]
 DeviceFlag = Annotated[
     Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")

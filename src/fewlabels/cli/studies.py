@@ -26,6 +26,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
         typer.Option(min=1, metavar="N", help="Draws of labels. Default: 3."),
     ] = None,
     seed: flag.Seed = 0,
+    metric: flag.Metric = "accuracy",
     policy: flag.Policy = "auto",
     backbone: flag.Backbone = "auto",
     image_size: flag.ImageSize = None,
@@ -57,6 +58,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
             labels=labels,
             budget=budget,
             seed=seed,
+            metric=metric,
             policy=policy,
             backbone=backbone,
             device=device.value,
@@ -92,10 +94,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             metavar="TIME", help="Of one cell: pre-training, which is shared, and transfer."
         ),
     ] = "60s",
-    metric: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="accuracy, balanced_accuracy, recall_macro, f1_macro."),
-    ] = "accuracy",
+    metric: flag.Metric = "accuracy",
     policy: flag.Policy = "auto",
     backbone: flag.Backbone = "auto",
     image_size: flag.ImageSize = None,

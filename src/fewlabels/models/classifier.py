@@ -127,11 +127,12 @@ def _describe_head(head: nn.Module) -> dict[str, Any]:
         parts = (_describe_head(head.linear), _describe_head(head.neighbours))
         return {"kind": "mixture", "linear": parts[0], "neighbours": parts[1]}
     if isinstance(head, NeighbourHead):
-        entries, features = head.bank.shape
+        features, directions = head.turn.shape
         return {
             "kind": "neighbours",
-            "entries": entries,
+            "entries": len(head.bank),
             "features": features,
+            "directions": directions,
             "num_classes": head.votes.shape[1],
             "k": head.k,
             "temperature": head.temperature,
@@ -162,6 +163,7 @@ def _neighbours(about: dict[str, Any]) -> NeighbourHead:
     return NeighbourHead(
         int(about["entries"]),
         int(about["features"]),
+        int(about["directions"]),
         int(about["num_classes"]),
         k=int(about["k"]),
         temperature=float(about["temperature"]),

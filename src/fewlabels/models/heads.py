@@ -50,8 +50,9 @@ class NeighbourHead(nn.Module):
 
     Parameters
     ----------
-    entries, features, num_classes : int
-        Shape of the bank: features ``(entries, features)``, votes ``(entries, num_classes)``.
+    entries, features, directions, num_classes : int
+        Shapes: features ``(B, features)`` are centred and turned to ``(B, directions)``; the
+        bank is ``(entries, directions)`` unit vectors, its votes ``(entries, num_classes)``.
     k : int
         Neighbours that vote.
     temperature : float
@@ -59,22 +60,32 @@ class NeighbourHead(nn.Module):
     """
 
     mean: Tensor
+    turn: Tensor
     bank: Tensor
     votes: Tensor
 
     def __init__(
-        self, entries: int, features: int, num_classes: int, *, k: int, temperature: float
+        self,
+        entries: int,
+        features: int,
+        directions: int,
+        num_classes: int,
+        *,
+        k: int,
+        temperature: float,
     ) -> None:
         super().__init__()
         self.k = min(k, entries)
         self.temperature = temperature
         self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("bank", torch.zeros(entries, features))
+        self.register_buffer("turn", torch.zeros(features, directions))
+        self.register_buffer("bank", torch.zeros(entries, directions))
         self.register_buffer("votes", torch.zeros(entries, num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
-        similarity = F.normalize(x - self.mean, dim=1) @ self.bank.T  # (B, entries)
+        vectors = F.normalize((x - self.mean) @ self.turn, dim=1)  # (B, directions)
+        similarity = vectors @ self.bank.T  # (B, entries)
         near, which = similarity.topk(self.k, dim=1)
         weights = torch.softmax(near / self.temperature, dim=1)  # (B, k)
         votes = (weights[:, :, None] * self.votes[which]).sum(1)

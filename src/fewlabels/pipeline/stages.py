@@ -184,7 +184,7 @@ def fit_head(
     """
     if kind == "features":
         return MixtureHead(
-            probes.logistic(space, rows, labels, classes),
+            probes.logistic(space, rows, labels, classes, whitened=True),
             probes.spreading(space, rows, labels, classes),
         )
     if kind == "spreading":

@@ -20,6 +20,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
     """Sum the cells up, write ``comparison.json`` and return it."""
     task, settings = comparison.task, comparison.settings
     test, train = len(task.dataset.rows("test")), len(task.dataset.rows("train"))
+    last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
     found = summarise(
         comparison.cells,
         comparison.arms,
@@ -27,9 +28,9 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         baseline=settings.baseline,
         overlap=test / max(train, 1),
         cell_folder=run.path / "cells",
+        chosen=last[0]["name"] if last else None,
     )
     looks = look(test_key(task), f"compare {task.dataset.name}")
-    last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
     result = {
         "schema": 1,
         "kind": "comparison",

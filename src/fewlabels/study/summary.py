@@ -25,6 +25,7 @@ def summarise(
     baseline: str,
     overlap: float,
     cell_folder: Path,
+    chosen: str | None = None,
 ) -> dict[str, Any]:
     """Return the statistical part of ``comparison.json``.
 
@@ -36,6 +37,8 @@ def summarise(
         ``arm``, ``baseline``, ``shots``, ``metric``, from before the run.
     overlap : float
         Test images over training images.
+    chosen : str, optional
+        The arm chosen within the label budget; test images had no part in that.
     """
     names = [arm.name for arm in arms]
     metric = str(declared["metric"])
@@ -43,13 +46,12 @@ def summarise(
     images = _image_scores(cells, cell_folder) if design.kind == "given" else None
     table = verdict_table(cells, declared, names, baseline, design=design, images=images)
     # The plain baselines get verdicts of their own: beating scratch but not pixels is no win.
-    recommended = str(declared["arm"])
+    judged = list(dict.fromkeys([str(declared["arm"]), *([chosen] if chosen else [])]))
     for other in PLAIN:
-        if other in names and other not in (baseline, recommended):
+        rivals = [name for name in judged if name != other]
+        if other in names and other != baseline and rivals:
             against = {**declared, "baseline": other}
-            table += verdict_table(
-                cells, against, [recommended], other, design=design, images=images
-            )
+            table += verdict_table(cells, against, rivals, other, design=design, images=images)
     primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
     for row in table:
         row["primary"] = row is primary

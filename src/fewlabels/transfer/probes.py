@@ -9,15 +9,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels.models.heads import LinearHead, NeighbourHead
-from fewlabels.transfer.features import Space
+from fewlabels.transfer.features import GRAPH_NEIGHBOURS, Space
 
-INVERSE_PENALTY = 0.01  # scikit-learn's C for standardised features of few images
+INVERSE_PENALTY = 0.01  # scikit-learn's C for features of unit variance and few images
 SPREAD = 0.99  # alpha of Zhou et al. 2004
 TEMPERATURE = 0.1  # of the neighbours' vote
 
 
-def logistic(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
-    """Fit a multinomial logistic regression on the standardised features of labelled rows.
+def logistic(
+    space: Space,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    whitened: bool = False,
+) -> LinearHead:
+    """Fit a multinomial logistic regression on the features of labelled rows.
 
     Parameters
     ----------
@@ -27,6 +34,8 @@ def logistic(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: in
         ``(n,)`` int64 labelled rows and their classes.
     num_classes : int
         Classes without a label get the lowest score of all.
+    whitened : bool
+        Fit on half-whitened features instead of standardised ones.
 
     Returns
     -------
@@ -34,8 +43,9 @@ def logistic(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: in
     """
     from sklearn.linear_model import LogisticRegression
 
-    x = _standard(space, rows)
-    head = LinearHead(x.shape[1], num_classes)
+    centred = space.features[_positions(space, rows)] - space.mean
+    x = centred @ space.turn if whitened else centred * space.scale
+    head = LinearHead(len(space.mean), num_classes)
     head.mean.copy_(space.mean)
     head.scale.copy_(space.scale)
     seen = np.unique(labels)
@@ -56,14 +66,12 @@ def logistic(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: in
             coefficients = np.vstack([-coefficients / 2, coefficients / 2])
             intercept = np.array([-intercept[0] / 2, intercept[0] / 2])
         weight[seen], bias[seen] = coefficients, intercept
+    if whitened:  # the head standardises, so the turn becomes part of its weights
+        weight = weight @ space.turn.double().numpy().T / space.scale.double().numpy()
     with torch.no_grad():
         head.linear.weight.copy_(torch.from_numpy(weight))
         head.linear.bias.copy_(torch.from_numpy(bias))
     return head
-
-
-def _standard(space: Space, rows: np.ndarray) -> Tensor:
-    return (space.features[_positions(space, rows)] - space.mean) * space.scale
 
 
 def _positions(space: Space, rows: np.ndarray) -> Tensor:
@@ -75,13 +83,20 @@ def neighbours(
     space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int, *, k: int = 5
 ) -> NeighbourHead:
     """Return the k-NN classifier of the labelled rows."""
-    head = NeighbourHead(
-        len(rows), space.features.shape[1], num_classes, k=k, temperature=TEMPERATURE
-    )
-    vectors = space.features[_positions(space, rows)] - space.mean
+    centred = space.features[_positions(space, rows)] - space.mean
+    bank = F.normalize(centred @ space.turn, dim=1)
+    votes = F.one_hot(torch.from_numpy(labels), num_classes).float()
+    return _head(space, bank, votes, k)
+
+
+def _head(space: Space, bank: Tensor, votes: Tensor, k: int) -> NeighbourHead:
+    features, directions = space.turn.shape
+    shape = (len(bank), features, directions, votes.shape[1])
+    head = NeighbourHead(*shape, k=k, temperature=TEMPERATURE)
     head.mean.copy_(space.mean)
-    head.bank.copy_(F.normalize(vectors, dim=1))
-    head.votes.copy_(F.one_hot(torch.from_numpy(labels), num_classes))
+    head.turn.copy_(space.turn)
+    head.bank.copy_(bank)
+    head.votes.copy_(votes)
     return head
 
 
@@ -100,8 +115,11 @@ def spread_labels(
     """
     count = len(space.bank)
     graph = _graph(space)
+    sources = _positions(space, rows)
+    inside = sources < count  # with more labels than the graph has room for, the rest is not heard
+    sources, labels = sources[inside], labels[inside.numpy()]
     start = np.zeros((count, num_classes), np.float32)
-    start[_positions(space, rows).numpy(), labels] = 1.0
+    start[sources.numpy(), labels] = 1.0
     start /= np.maximum(start.sum(0), 1.0)
     shares = start
     for _ in range(rounds):
@@ -110,8 +128,7 @@ def spread_labels(
     shares = np.divide(shares, mass, out=np.zeros_like(shares), where=mass > 0)
     lost = np.flatnonzero(shares.sum(1) == 0)
     if len(lost):  # no path leads there from any label: ask the nearest labelled image instead
-        labelled = _positions(space, rows)
-        nearest = (space.bank[lost] @ space.bank[labelled].T).argmax(1).numpy()
+        nearest = (space.bank[lost] @ space.bank[sources].T).argmax(1).numpy()
         shares[lost, labels[nearest]] = 1.0
     return torch.from_numpy(shares / np.maximum(shares.sum(1, keepdims=True), 1e-12))
 
@@ -133,10 +150,4 @@ def spreading(
 ) -> NeighbourHead:
     """Return the classifier that asks the nearest training images for their spread labels."""
     votes = spread_labels(space, rows, labels, num_classes)
-    head = NeighbourHead(
-        len(space.bank), space.bank.shape[1], num_classes, k=10, temperature=TEMPERATURE
-    )
-    head.mean.copy_(space.mean)
-    head.bank.copy_(space.bank)
-    head.votes.copy_(votes)
-    return head
+    return _head(space, space.bank, votes, GRAPH_NEIGHBOURS)
