@@ -92,8 +92,7 @@ def fresh_cache(place: Path | None = None) -> Iterator[None]:
 
 def two_views(batch: Batch, pictures: Pictures) -> None:
     """Do what SimCLR does with a batch before the network sees it."""
-    for view in (0, 1):
-        augment(batch, pictures, VIEWS, seed=0, view=view)
+    augment(batch, pictures, VIEWS, seed=0, views=2)
 
 
 def views(record: Record, repeats: int) -> None:

@@ -134,6 +134,18 @@ def test_a_view_does_not_depend_on_the_cache_of_the_cpu(monkeypatch: pytest.Monk
     assert close(augment(batch, COLOUR, EVERYTHING, seed=0), whole, 1e-5)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_several_views_are_the_single_ones_one_after_the_other(padded: bool) -> None:
+    sizes = torch.tensor([[40, 40], [30, 40], [40, 33], [25, 25], [40, 21], [38, 40]])
+    batch = batch_of(smooth(6, 40, 40), sizes if padded else None)
+    for policy in (EVERYTHING, POLICIES["natural"].views, POLICIES["digits"].views):
+        together = augment(batch, COLOUR, policy, seed=5, view=2, views=3)
+        alone = [augment(batch, COLOUR, policy, seed=5, view=view) for view in (2, 3, 4)]
+        assert together.shape == (18, 3, COLOUR.size, COLOUR.size)
+        assert close(together, torch.cat(alone), 1e-5)
+        assert together.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_view_changes_with_seed_epoch_and_number() -> None:
     images = smooth(8, 32, 32)
     first = augment(batch_of(images), COLOUR, EVERYTHING, seed=0)

@@ -25,7 +25,7 @@ def resample(
     Parameters
     ----------
     images : Tensor
-        ``(B, C, H, W)`` uint8.
+        ``(B, C, H, W)`` of values 0 to 255, uint8 or float32.
     sizes : Tensor or None
         ``(B, 2)`` heights and widths of the pictures inside the canvas.
     box : Tensor
@@ -129,8 +129,8 @@ def _rotated(
     # Half a pixel inside the picture, so that nothing is read from beyond its edge.
     y, x = _inside(y, limit_y, height), _inside(x, limit_x, width)
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], -1)
-    picture = images.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 255.0)
-    return F.grid_sample(picture, grid, align_corners=False)
+    picture = images.to(torch.float32, memory_format=torch.contiguous_format)
+    return F.grid_sample(picture, grid, align_corners=False).mul_(1 / 255.0)
 
 
 def _inside(place: Tensor, limit: Tensor | None, source: int) -> Tensor:

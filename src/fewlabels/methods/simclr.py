@@ -107,10 +107,7 @@ class SimCLR(nn.Module):
 
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from two views of one batch."""
-        views = [
-            augment(batch, self.pictures, self.policy, seed=step.seed, view=view) for view in (0, 1)
-        ]
-        x = torch.cat(views)  # (2B, C, S, S)
+        x = augment(batch, self.pictures, self.policy, seed=step.seed, views=2)  # (2B, C, S, S)
         with step.autocast():
             z = self.projector(self.encoder(x))  # (2B, D)
         first, second = z.chunk(2)
