@@ -38,7 +38,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "arms": ["simclr+features", "scratch", "pixels", "random+features", "autoencoder+features"],
         "seeds": 5,
         "pretraining_seeds": 2,
-        "budget": "420s",
+        "budget": "360s",
         "select": "none",
     },
 }
