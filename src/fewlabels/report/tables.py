@@ -213,18 +213,21 @@ def tiles(comparison: Comparison, test: Record) -> list[Record]:
     found, focus = comparison.found, comparison.focus
     best = record(found.get("best"))
     name = best.get("name") or comparison.primary.get("arm")
-    row = record(comparison.curves.get((str(name), focus)))
+    # Both scores where the choice was made: at the most labels.
+    shots = shots_of(best["shots"]) if "shots" in best else focus
+    where = words.shots_words(shots)
+    row = record(comparison.curves.get((str(name), shots)))
     # The mean over repeats, as the baseline's beside it; the one classifier has its own section.
     value, spread = words.interval(_as_interval(row) if row else test.get("accuracy"))
-    note = comparison.title(name) if name else ""
+    note = f"{comparison.title(name)}, {where}" if name else ""
     baseline = comparison.primary.get("baseline")
-    base = record(comparison.curves.get((str(baseline), focus)))
+    base = record(comparison.curves.get((str(baseline), shots)))
     base_value, base_spread = words.interval(_as_interval(base))
     looks = number(found.get("looks_at_test"))
     shown = [
         _tile("Chosen approach", value, "%", f"{spread}\n{note}"),
-        _tile("Baseline", base_value, "%", f"{base_spread}\n{comparison.title(baseline)}"),
-        _saving_tile(comparison, name),
+        _tile("Baseline", base_value, "%", f"{base_spread}\n{comparison.title(baseline)}, {where}"),
+        _saving_tile(comparison, name, shots),
         _tile("Whole comparison", words.duration(found.get("seconds")), "", _repeats(comparison)),
         _tile("Looks at the test set", words.count(looks), "", _looks_note(looks)),
     ]
@@ -239,10 +242,10 @@ def _as_interval(row: Record) -> Record:
     return {"value": row.get("mean"), "low": row.get("low"), "high": row.get("high")}
 
 
-def _saving_tile(comparison: Comparison, arm: object) -> Record:
+def _saving_tile(comparison: Comparison, arm: object, shots: float | None) -> Record:
     for row in records(comparison.found.get("label_saving")):
         factor = number(row.get("factor"))
-        same = row.get("arm") == arm and shots_of(row.get("shots")) == comparison.focus
+        same = row.get("arm") == arm and shots_of(row.get("shots")) == shots
         if same and factor is not None:
             other = words.inside(comparison.title(row.get("baseline")))
             return _tile(

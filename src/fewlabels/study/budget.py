@@ -59,6 +59,7 @@ def share_out(
     fixed = costs.extraction * len(units) * max(1, len(starts))
     fixed += sum(_fit_seconds(task, a, units, settings, costs) for a in arms if not a.trains)
     trained = sum(_fit_seconds(task, a, units, settings, costs) for a in arms if a.trains)
+    trained += _refit_seconds(task, arms, settings, costs)
     room = FITS_AT_MOST * seconds - fixed
     if trained > room:
         costs = replace(costs, share=max(0.0, room / trained))
@@ -88,10 +89,19 @@ def _fit_seconds(
         if arm.trains:
             each = finetune_steps(task, count, pretrained=arm.start != "scratch") * costs.finetune
         folds = FOLDS if count >= ENOUGH * task.num_classes else 0
-        if arm.start == "scratch" and folds:
-            folds = 2  # scratch seldom stays in the race to the last fold
         total += each * (cells + folds)
     return total
+
+
+def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: Costs) -> float:
+    """Return the seconds of fitting the chosen arm once more, were it the dearest."""
+    most = max(label_count(task, shots) for shots in settings.labels or (OWN_LABELS,))
+    fits = [
+        finetune_steps(task, most, pretrained=arm.start != "scratch") * costs.finetune
+        for arm in arms
+        if arm.trains
+    ]
+    return max(fits, default=HEAD_SECONDS)
 
 
 def dry_plan(

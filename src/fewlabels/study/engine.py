@@ -191,6 +191,10 @@ class Comparison:
                     found = read_json(place)
                 else:
                     rows = self.rows(task, shots, draw)
+                    if not every:
+                        self.reporter.say(
+                            f"choosing the best arm on the {len(rows)} labelled images"
+                        )
                     found = choose(task, self.arms, encoders, rows, self.steps, seed=draw)
                     found |= {"shots": shots, "split": unit.split, "draw": draw}
                     write_atomic(place, to_json(found) + "\n")
