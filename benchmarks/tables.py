@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import fewlabels
+from fewlabels.evaluation.cells import design_of
+from fewlabels.evaluation.savings import curves
 
 HERE = Path(__file__).parent
 VERDICT = ("arm", "baseline", "shots", "metric", "primary", "difference", "low", "high")
@@ -87,26 +89,31 @@ def export(result: dict[str, Any], name: str) -> None:
         made,
     )
     if result["choices"]:
+        best = best_cells(result)
+        rows = [{**cell, **cell["streams"], "draw": cell["streams"]["labels"]} for cell in best]
+        write(f"{name}_best.csv", rows, ("shots", "split", "draw", "arm", "accuracy"), made)
+        overlap = result["design"]["images_test"] / result["design"]["images_train"]
+        # To the statistics the choice is one more arm, whichever it took each time.
+        chosen = [{**cell, "arm": "best"} for cell in best]
         write(
-            f"{name}_best.csv",
-            best_rows(result),
-            ("shots", "split", "draw", "arm", "accuracy"),
+            f"{name}_best_curve.csv",
+            curves(chosen, ["best"], design=design_of(result["cells"], overlap=overlap)),
+            ("arm", "shots", "seeds", "mean", "low", "high"),
             made,
         )
 
 
-def best_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the test accuracy of the arm chosen within the label budget, choice by choice."""
-    rows = []
+def best_cells(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cell of the arm chosen within the label budget, choice by choice."""
+    found = []
     for choice in result["choices"]:
         for cell in result["cells"]:
             streams = cell["streams"]
             where = (cell["arm"], cell["shots"], streams["split"], streams["labels"])
             if where == (choice["name"], choice["shots"], choice["split"], choice["draw"]):
-                row = {"shots": choice["shots"], "split": choice["split"], "draw": choice["draw"]}
-                rows.append({**row, "arm": cell["arm"], "accuracy": cell["accuracy"]})
+                found.append(cell)
                 break
-    return rows
+    return found
 
 
 def write(
