@@ -16,7 +16,7 @@ from fewlabels.core.errors import UsageError
 from fewlabels.core.types import Method, Pictures
 from fewlabels.data.augment import POLICIES
 from fewlabels.data.loader import Batches
-from fewlabels.methods import BATCH_SIZES, METHODS, create_method
+from fewlabels.methods import BATCH_SIZES, METHODS, OWN_BACKBONE, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.training import loop
 from fewlabels.training.loop import Plan, fresh_seed, train
@@ -27,18 +27,40 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """How long a method needs on 64 digits, and how far its loss must fall in that time."""
+    """How long a method needs on 64 digits, and how far its loss must fall in that time.
+
+    `floor` is what the loss can reach at best, where that is not 0.
+    """
 
     steps: int
     falls_to: float
+    floor: float = 0.0
 
 
 # A method that is not listed here fails `test_every_method_has_a_case`.
 CASES = {
     "autoencoder": Case(steps=60, falls_to=0.7),
     "denoising": Case(steps=60, falls_to=0.85),
+    "dense_autoencoder": Case(steps=150, falls_to=0.85),
+    "vae": Case(steps=60, falls_to=0.7),
+    "gan": Case(steps=60, falls_to=0.85),
+    "masked": Case(steps=80, falls_to=0.85),
+    "kmeans": Case(steps=40, falls_to=0.7),
+    "rotation": Case(steps=60, falls_to=0.7),
     "simclr": Case(steps=40, falls_to=0.7),
+    "vicreg": Case(steps=60, falls_to=0.85),
+    "barlow_twins": Case(steps=60, falls_to=0.7),
+    "byol": Case(steps=40, falls_to=0.7),
+    "dino": Case(steps=120, falls_to=0.8),
+    "emp": Case(steps=40, falls_to=0.9, floor=-350.0),
 }
+# The quick loop trains these two; `make test` trains all.
+ALWAYS = {"autoencoder", "simclr"}
+TRAINED = [
+    pytest.param(name, marks=() if name in ALWAYS else pytest.mark.medium) for name in sorted(CASES)
+]
+# k-means follows no gradient: its optimizers are none.
+BY_GRADIENT = sorted(CASES.keys() - {"kmeans"})
 
 
 class Digits:
@@ -54,7 +76,7 @@ class Digits:
 
 def build(name: str, seed: int = 0) -> Method:
     fresh_seed(seed, "weights")
-    backbone = create_backbone("tiny", in_chans=1, image_size=8)
+    backbone = create_backbone(OWN_BACKBONE.get(name, "tiny"), in_chans=1, image_size=8)
     backbone = backbone.to(memory_format=torch.channels_last)
     return create_method(name, backbone, PICTURES, POLICIES["digits"])
 
@@ -119,10 +141,10 @@ def test_it_builds_with_defaults(name: str) -> None:
     method = build(name)
     assert isinstance(method.encoder, nn.Module)
     assert method.encoder(torch.zeros(2, 1, 8, 8)).shape == (2, method.encoder.num_features)
-    assert method.optimizers()
+    assert bool(method.optimizers()) == (name in BY_GRADIENT)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", BY_GRADIENT)
 def test_every_weight_has_one_optimizer(name: str) -> None:
     method = build(name)
     assert isinstance(method, nn.Module)
@@ -136,7 +158,7 @@ def test_every_weight_has_one_optimizer(name: str) -> None:
     assert set(trained) == {id(p) for p in method.parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", BY_GRADIENT)
 def test_gradients_are_finite_and_reach_the_encoder(name: str) -> None:
     method = build(name)
     step = Recorder(method)
@@ -151,7 +173,7 @@ def test_gradients_are_finite_and_reach_the_encoder(name: str) -> None:
     assert all(not value.requires_grad for value in metrics.values())
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", BY_GRADIENT)
 def test_an_update_changes_the_encoder_and_leaves_no_gradient(name: str) -> None:
     method = build(name)
     before = {k: v.clone() for k, v in method.encoder.named_parameters()}
@@ -171,7 +193,7 @@ def test_an_update_ignores_the_global_random_state(name: str) -> None:
     assert same(*ends)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_falls(name: str) -> None:
     case = CASES[name]
     losses: list[float] = []
@@ -184,14 +206,15 @@ def test_the_loss_falls(name: str) -> None:
     )
     assert len(losses) == case.steps
     assert np.isfinite(losses).all()
-    assert np.mean(losses[-5:]) < case.falls_to * np.mean(losses[:3])
+    start, end = np.mean(losses[:3]) - case.floor, np.mean(losses[-5:]) - case.floor
+    assert 0 <= end < case.falls_to * start
 
 
 class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("killed_at", [1, 4, 6])
 def test_a_killed_training_ends_in_the_same_weights(
     name: str, killed_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from fewlabels.models.backbones import SMALL
-from fewlabels.models.small import SmallCNN, conv_32_64_64, conv_32_64_128, pool_grid, tiny
+from fewlabels.models.small import (
+    SmallCNN,
+    conv_32_64_64,
+    conv_32_64_64_dense_64,
+    conv_32_64_128,
+    conv_32_64_128_128_dense_512,
+    pool_grid,
+    tiny,
+)
 
 SIZES = (8, 12, 16, 20, 28, 32, 48, 64, 96, 128)
 
@@ -45,7 +53,12 @@ def test_tiny_learns_at_the_start() -> None:
 
 @pytest.mark.parametrize(
     ("build", "widths", "pools"),
-    [(conv_32_64_128, [32, 64, 128], 3), (conv_32_64_64, [32, 64, 64], 2)],
+    [
+        (conv_32_64_128, [32, 64, 128], 3),
+        (conv_32_64_64, [32, 64, 64], 2),
+        (conv_32_64_64_dense_64, [32, 64, 64], 2),
+        (conv_32_64_128_128_dense_512, [32, 64, 128, 128], 4),
+    ],
 )
 def test_the_plain_networks_are_as_their_names_say(
     build: type, widths: list[int], pools: int

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.models.classifier import load_model
@@ -56,6 +57,34 @@ def test_parameters(pictures: DataOptions, encoder: Run, tmp_path: Path, start: 
     assert again["already_done"] is True
 
 
+def test_the_head_alone(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    fit(pictures, out, start=str(encoder[0]), labels=8, tune="head")
+    saved, start = load_model(out / "model"), load_model(encoder[0] / "model")
+    other = start.backbone.state_dict()
+    assert all(torch.equal(v, other[k]) for k, v in saved.backbone.state_dict().items())
+    with pytest.raises(UsageError):
+        fit(pictures, out, start=str(encoder[0]), labels=8, tune="all")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tune": "heads"}, "head"),
+        ({"layer_decay": 0.0}, "layer-decay"),
+        ({"l2_sp": -1.0}, "l2-sp"),
+        ({"tune": "head", "start": "scratch"}, "--tune"),
+        ({"tune": "last", "transfer": "features"}, "--tune"),
+    ],
+)
+def test_settings_of_a_tuning_that_make_no_sense(
+    pictures: DataOptions, encoder: Run, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        fit(pictures, tmp_path / "run", **{"start": str(encoder[0]), "labels": 8} | changes)
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_training_labels_and_none_of_validation(pictures: DataOptions, tmp_path: Path) -> None:
     result = fit(pictures, tmp_path / "run", start="random", transfer="features", backbone="pixels")
     splits = result["inspect"]["splits"]
@@ -65,8 +94,10 @@ def test_all_training_labels_and_none_of_validation(pictures: DataOptions, tmp_p
 
 def test_what_cannot_be_started_from(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
     run, out = str(encoder[0]), tmp_path / "run"
-    with pytest.raises(UsageError, match="not built yet"):
-        fit(pictures, out, start=run, transfer="structure")
+    with pytest.raises(UsageError, match="no weights to carry over"):
+        fit(pictures, out, start="random", transfer="structure")
+    with pytest.raises(UsageError, match="not that of a timm name"):
+        fit(pictures, out, start="resnet18", transfer="structure")
     with pytest.raises(UsageError, match="unknown transfer"):
         fit(pictures, out, start=run, transfer="featurs")
     with pytest.raises(UsageError, match="no features"):
@@ -86,6 +117,38 @@ def test_what_cannot_be_started_from(pictures: DataOptions, encoder: Run, tmp_pa
     with pytest.raises(DataError, match="no image"):
         fit(replace(pictures, data=str(Path(pictures.data) / "a")), out, start=run)
     assert not out.exists()
+
+
+def test_the_structure_of_a_run_becomes_another(
+    pictures: DataOptions, encoder: Run, tmp_path: Path
+) -> None:
+    """Other channels, another size and another depth, with what fits carried over."""
+    from PIL import Image
+
+    for path in Path(pictures.data).glob("*/*.png"):
+        target = tmp_path / "grey" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert("L").save(target)
+    grey = DataOptions(str(tmp_path / "grey"), image_size=32)
+    run = str(encoder[0])
+    result = fit(grey, tmp_path / "same", start=run, transfer="structure", labels=8)
+    assert result["backbone"] == "tiny"
+    assert result["carried"]["carried"] > 0
+    first = next(row for row in result["tensors"] if row["name"] == "blocks.0.0.weight")
+    assert (first["fate"], first["shape"][1], first["before"][1]) == ("reshaped", 1, 3)
+    saved = load_model(tmp_path / "same/model")
+    assert (saved.pictures.channels, saved.pictures.size) == (1, 32)
+    other = fit(
+        grey,
+        tmp_path / "other",
+        start=run,
+        transfer="structure",
+        backbone="conv-32-64-64",
+        labels=8,
+    )
+    assert other["backbone"] == "conv-32-64-64"
+    assert other["carried"]["new"] > 0
+    assert load_model(tmp_path / "other/model").classifier.head is not None
 
 
 def test_channels_must_agree(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fewlabels.data.augment import Policy
 from fewlabels.data.loader import Batches
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
+from fewlabels.models.depth import stages
 from fewlabels.training.loop import Plan, train
 from fewlabels.transfer.parameters import (
     PRETRAINED,
@@ -77,9 +78,9 @@ def test_backbone_and_head_are_both_trained() -> None:
 def test_the_two_rates_reach_their_parts() -> None:
     tuned = method(classifier(), FineTuneConfig(lr=1e-4, head_lr=1e-2))
     groups = tuned.optimizers()["finetune"].param_groups
-    assert [group["lr"] for group in groups] == [1e-4, 1e-2]
+    assert [group["lr"] for group in groups] == [1e-4] * 4 + [1e-2]
     head = {id(p) for p in tuned.classifier.head.parameters()}
-    assert {id(p) for p in groups[1]["params"]} == head
+    assert {id(p) for p in groups[-1]["params"]} == head
     assert PRETRAINED.lr < SCRATCH.lr
 
 
@@ -136,3 +137,78 @@ def make() -> Callable[[int], torch.Tensor]:
         return torch.cat([p.detach().flatten() for p in tuned.parameters()])
 
     return trained
+
+
+def moved_stages(tuned: FineTune, steps: int, total: int) -> list[bool]:
+    """Train for `steps` of `total`; return which stages moved, and at last whether the head did."""
+    parts = [*stages(tuned.classifier.backbone), list(tuned.classifier.head.parameters())]
+    before = [[p.detach().clone() for p in part] for part in parts]
+
+    class Enough(BaseException):
+        """Stands for the end of the part that is looked at."""
+
+    def stop(step: int, _metrics: dict[str, float]) -> None:
+        if step == steps:
+            raise Enough
+
+    with pytest.raises(Enough):
+        train(tuned, Batches(Digits(), ROWS, 32, seed=0), Plan(total, 0), device=CPU, watch=stop)
+    return [
+        any(not torch.equal(p, q) for p, q in zip(part, old, strict=True))
+        for part, old in zip(parts, before, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tune", "steps", "moved"),
+    [
+        ("all", 3, [True, True, True, True, True]),
+        ("last", 3, [False, False, False, True, True]),
+        ("head", 3, [False, False, False, False, True]),
+        ("gradual", 2, [False, False, False, False, True]),
+        ("gradual", 4, [False, False, False, True, True]),
+        ("gradual", 8, [False, True, True, True, True]),
+        ("gradual", 10, [True, True, True, True, True]),
+    ],
+)
+def test_only_the_stages_asked_for_learn(tune: str, steps: int, moved: list[bool]) -> None:
+    tuned = method(classifier(), FineTuneConfig(tune=tune))
+    with torch.no_grad():  # a head of zeros would pass no gradient on
+        tuned.classifier.head.linear.weight.normal_()
+    assert moved_stages(tuned, steps, 10) == moved
+
+
+def test_closed_stages_keep_their_statistics() -> None:
+    tuned = method(classifier(), FineTuneConfig(tune="last"))
+    stood = statistics(tuned)
+    fit(tuned, 3)
+    changed = {k for k, v in statistics(tuned).items() if not torch.equal(v, stood[k])}
+    assert changed
+    assert all(".blocks.3." in f".{key}" for key in changed)
+
+
+def test_rates_fall_towards_the_images() -> None:
+    tuned = method(classifier(), FineTuneConfig(lr=1e-3, head_lr=2e-3, layer_decay=0.5))
+    rates = [group["lr"] for group in tuned.optimizers()["finetune"].param_groups]
+    assert rates == pytest.approx([1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3])
+
+
+def test_l2_sp_holds_the_backbone_near_its_start() -> None:
+    far = []
+    for weight in (0.0, 10.0):
+        tuned = method(classifier(), FineTuneConfig(l2_sp=weight))
+        before = [p.detach().clone() for p in tuned.classifier.backbone.parameters()]
+        fit(tuned, 20)
+        after = tuned.classifier.backbone.parameters()
+        far.append(
+            sum(float((p.detach() - q).square().sum()) for p, q in zip(after, before, strict=True))
+        )
+    assert far[1] < 0.3 * far[0]
+
+
+def test_l2_sp_is_half_the_squared_distance() -> None:
+    tuned = method(classifier(), FineTuneConfig(l2_sp=1.0))
+    first = next(tuned.classifier.backbone.parameters())
+    with torch.no_grad():
+        first.add_(0.1)
+    assert float(tuned._distance().detach()) == pytest.approx(first.numel() * 0.01 / 2, rel=1e-4)

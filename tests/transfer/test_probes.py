@@ -8,7 +8,15 @@ import torch
 
 from fewlabels.transfer import features as features_module
 from fewlabels.transfer.features import Space, build_space
-from fewlabels.transfer.probes import logistic, neighbours, spread_labels, spreading
+from fewlabels.transfer.probes import (
+    centroid,
+    logistic,
+    neighbours,
+    ridge,
+    spread_labels,
+    spreading,
+    svm,
+)
 
 CLASSES = 4
 PER_CLASS = 40
@@ -36,13 +44,13 @@ def hits(space: Space, head: torch.nn.Module) -> float:
 ROWS = 1_000 + np.arange(3 * CLASSES)
 
 
-@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+@pytest.mark.parametrize("fit", [logistic, ridge, svm, centroid, neighbours, spreading])
 def test_three_labels_a_class_tell_the_clouds_apart(fit: object, space: Space) -> None:
     assert callable(fit)
     assert hits(space, fit(space, ROWS, LABELS[ROWS - 1_000], CLASSES)) > 0.85
 
 
-@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+@pytest.mark.parametrize("fit", [logistic, ridge, svm, centroid, neighbours, spreading])
 def test_the_order_of_the_labels_does_not_matter(fit: object, space: Space) -> None:
     assert callable(fit)
     shuffled = np.random.default_rng(1).permutation(ROWS)
@@ -62,7 +70,7 @@ def test_a_class_without_a_label_is_never_preferred(fit: object, space: Space) -
     assert torch.isfinite(shares).all()
 
 
-@pytest.mark.parametrize("fit", [logistic, neighbours, spreading])
+@pytest.mark.parametrize("fit", [logistic, ridge, svm, centroid, neighbours, spreading])
 def test_one_label_a_class_is_enough_to_fit(fit: object, space: Space) -> None:
     assert callable(fit)
     rows = ROWS[:CLASSES]
@@ -124,3 +132,47 @@ def test_logistic_regression_is_scikit_learns(whitened: bool, space: Space) -> N
     model = LogisticRegression(C=0.01, max_iter=1000).fit(x[places], LABELS[ROWS - 1_000])
     found = head(space.features).softmax(1).detach().numpy()
     assert np.allclose(found, model.predict_proba(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("fit", [logistic, ridge, svm, centroid])
+def test_linear_models_never_name_a_class_without_a_label(fit: object, space: Space) -> None:
+    assert callable(fit)
+    for kept in ([0, 1, 3], [1, 3], [2]):
+        rows = ROWS[np.isin(LABELS[ROWS - 1_000], kept)]
+        named = fit(space, rows, LABELS[rows - 1_000], CLASSES)(space.features).argmax(1)
+        assert set(named.tolist()) <= set(kept)
+        if len(kept) > 1:
+            right = named.numpy() == truth(space)
+            assert right[np.isin(truth(space), kept)].mean() > 0.85
+
+
+def test_ridge_is_scikit_learns_classifier(space: Space) -> None:
+    from sklearn.linear_model import RidgeClassifier
+
+    head = ridge(space, ROWS, LABELS[ROWS - 1_000], CLASSES)
+    x = ((space.features - space.mean) * space.scale).numpy()
+    places = [int(np.flatnonzero(space.rows == row)[0]) for row in ROWS]
+    model = RidgeClassifier(alpha=x.shape[1]).fit(x[places], LABELS[ROWS - 1_000])
+    found = head(space.features).detach().numpy()
+    assert np.allclose(found, model.decision_function(x), atol=1e-3)
+
+
+def test_the_nearest_mean_is_scikit_learns(space: Space) -> None:
+    from sklearn.neighbors import NearestCentroid
+
+    head = centroid(space, ROWS, LABELS[ROWS - 1_000], CLASSES)
+    x = ((space.features - space.mean) @ space.turn).numpy()
+    places = [int(np.flatnonzero(space.rows == row)[0]) for row in ROWS]
+    model = NearestCentroid().fit(x[places], LABELS[ROWS - 1_000])
+    assert np.array_equal(head(space.features).argmax(1).numpy(), model.predict(x))
+
+
+def test_the_support_vector_machine_is_scikit_learns(space: Space) -> None:
+    from sklearn.svm import LinearSVC
+
+    head = svm(space, ROWS, LABELS[ROWS - 1_000], CLASSES)
+    x = ((space.features - space.mean) * space.scale).numpy()
+    places = [int(np.flatnonzero(space.rows == row)[0]) for row in ROWS]
+    model = LinearSVC(C=0.01, max_iter=20_000).fit(x[places], LABELS[ROWS - 1_000])
+    found = head(space.features).detach().numpy()
+    assert np.allclose(found, model.decision_function(x), atol=2e-2)

@@ -105,7 +105,12 @@ Verify = Annotated[
     typer.Option("--verify", help="Read every file again instead of trusting its size and time."),
 ]
 Method = Annotated[
-    str, typer.Option(metavar="NAME", help="Pre-training: simclr, autoencoder or denoising.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Pre-training: simclr, vicreg, barlow_twins, byol, dino, emp, rotation, masked, "
+        "kmeans, autoencoder, denoising, dense_autoencoder, vae or gan.",
+    ),
 ]
 Backbone = Annotated[
     str,

@@ -144,10 +144,25 @@ def show_training(result: Record) -> None:
             ("probe", _percent(result.get("probe"), "leave-one-out neighbours")),
         ]
     )
+    _show_tensors(result)
     if result.get("val"):
         show_scores(result["val"])
     _warn(result)
     _facts([("run", str(result["run"]))])
+
+
+def _show_tensors(result: Record) -> None:
+    """Print which tensors of a changed structure were not carried over whole."""
+    changed = [row for row in result.get("tensors") or [] if row["fate"] != "carried"]
+    if not changed:
+        return
+    sizes = [
+        ["x".join(map(str, row[key])) or "-" for key in ("before", "shape")] for row in changed
+    ]
+    rows = [[row["name"], row["fate"], *size] for row, size in zip(changed, sizes, strict=True)]
+    _table("tensors not carried whole", ["tensor", "fate", "before", "now"], rows[:_MANY])
+    if len(rows) > _MANY:
+        _say(f"and {len(rows) - _MANY} more in results.json")
 
 
 def _percent(interval: Any, note: str = "") -> str:

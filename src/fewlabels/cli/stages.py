@@ -106,10 +106,27 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
         str,
         typer.Option(
             metavar="KIND",
-            help="parameters: train all weights; features: freeze them and fit a small model "
-            "(to name it: logistic, knn or spreading).",
+            help="parameters: train the weights; structure: carry over what fits the --backbone "
+            "named and train it as from scratch; features: freeze them and fit a small model "
+            "(to name it: logistic, ridge, svm, centroid, knn or spreading).",
         ),
     ] = "parameters",
+    tune: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="Trained beside the head: all stages, the last, none (head), or one after the "
+            "other (gradual).",
+        ),
+    ] = "all",
+    layer_decay: Annotated[
+        float,
+        typer.Option(metavar="X", help="Factor on the rate from each stage to the one before."),
+    ] = 1.0,
+    l2_sp: Annotated[
+        float,
+        typer.Option("--l2-sp", metavar="X", help="How hard weights are held near their start."),
+    ] = 0.0,
     labels: flag.Labels = None,
     seed: flag.Seed = 0,
     backbone: flag.Backbone = "auto",
@@ -142,6 +159,9 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             ),
             start=start,
             transfer=transfer,
+            tune=tune,
+            layer_decay=layer_decay,
+            l2_sp=l2_sp,
             labels=labels,
             seed=seed,
             backbone=backbone,

@@ -96,7 +96,7 @@ class SimCLR(nn.Module):
         self.pictures = pictures
         self.policy = policies.views
         self.encoder = encoder
-        self.projector = Projector(encoder.num_features, self.config.hidden, self.config.out)
+        self.projector = Projector(encoder.num_features, (self.config.hidden, self.config.out))
         self._adamw = torch.optim.AdamW(
             self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )

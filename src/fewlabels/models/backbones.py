@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.core.types import Backbone
 from fewlabels.models import small
+from fewlabels.models.dense import DenseEncoder
+from fewlabels.models.patches import PatchDictionary
 
 SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {
     "tiny": small.tiny,
     "conv-32-64-128": small.conv_32_64_128,
     "conv-32-64-64": small.conv_32_64_64,
+    "conv-32-64-64-dense-64": small.conv_32_64_64_dense_64,
+    "conv-32-64-128-128-dense-512": small.conv_32_64_128_128_dense_512,
 }
 
 
@@ -38,6 +42,15 @@ class Pixels(Backbone):
     def forward_head(self, x: Tensor) -> Tensor:
         """Flatten to ``(B, num_features)``."""
         return x.flatten(1)
+
+
+# All that need no library but this one.
+OURS: dict[str, Callable[[int, int], Backbone]] = {
+    **SMALL,
+    "dense": DenseEncoder,
+    "patches": PatchDictionary,
+    "pixels": Pixels,
+}
 
 
 class TimmBackbone(Backbone):
@@ -98,7 +111,7 @@ def create_backbone(
     Parameters
     ----------
     name : str
-        ``tiny``, ``conv-32-64-128``, ``conv-32-64-64``, ``pixels``, or a timm name.
+        A key of `OURS`, such as ``tiny``, or a timm name.
     in_chans, image_size : int
         Channels and side of the images it will see.
     pretrained : bool
@@ -118,14 +131,12 @@ def create_backbone(
     >>> create_backbone("tiny", in_chans=3, image_size=32).num_features
     256
     """
-    if name == "pixels":
-        return Pixels(in_chans, image_size)
-    if name in SMALL:
-        return SMALL[name](in_chans, image_size)
+    if name in OURS:
+        return OURS[name](in_chans, image_size)
     import timm
 
     if not timm.is_model(name):
-        raise unknown("backbone", name, [*SMALL, "pixels", *timm.list_models()])
+        raise unknown("backbone", name, [*OURS, *timm.list_models()])
     try:
         return TimmBackbone(name, in_chans, image_size, pretrained=pretrained)
     except RuntimeError as error:
@@ -146,8 +157,10 @@ def pooled_features(backbone: Backbone, x: Tensor, grid: int = 1) -> Tensor:
 
     A raster keeps where things are; models whose features are no map are pooled their own way.
     """
+    if grid == 1:
+        whole: Tensor = backbone(x)
+        return whole
     features: Tensor = backbone.forward_features(x)
-    if grid == 1 or features.ndim != 4 or features.shape[-1] < grid or isinstance(backbone, Pixels):
-        pooled: Tensor = backbone.forward_head(features)
-        return pooled
+    if features.ndim != 4 or features.shape[-1] < grid or isinstance(backbone, Pixels):
+        return backbone.forward_head(features)
     return small.pool_grid(features, grid)

@@ -46,3 +46,42 @@ class ConvDecoder(nn.Module):
         x = self.expand(code).reshape(-1, self.width, self.start, self.start)
         picture: Tensor = self.paint(self.body(x))[:, :, : self.size, : self.size]
         return picture.sigmoid()
+
+
+class MapDecoder(nn.Module):
+    """From a map back to an image: one mixing convolution, then up-sampling and convolutions.
+
+    Parameters
+    ----------
+    channels, cells : int
+        The map is ``(B, channels, cells, cells)``.
+    image_size : int
+        Side of the image to paint.
+    out_chans : int
+        Its channels.
+    width : int
+        Channels of the decoder's first map; halved at every doubling, at least 16.
+    """
+
+    def __init__(
+        self, channels: int, cells: int, image_size: int, out_chans: int, *, width: int = 128
+    ) -> None:
+        super().__init__()
+        self.size = image_size
+        doublings = max(0, math.ceil(math.log2(image_size / cells)))
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
+        for _ in range(doublings):
+            narrow = max(width // 2, 16)
+            layers += [
+                nn.ReLU(inplace=True),
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(width, narrow, 3, padding=1),
+            ]
+            width = narrow
+        self.body = nn.Sequential(*layers, nn.ReLU(inplace=True))
+        self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, channels, cells, cells)`` to ``(B, C, size, size)``, unbounded."""
+        picture: Tensor = self.paint(self.body(x))[:, :, : self.size, : self.size]
+        return picture

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class Projector(nn.Sequential):
-    """The two-layer perceptron of SimCLR: linear, batch norm, ReLU, linear."""
+    """A perceptron without biases: linear, batch norm, ReLU, ..., linear.
 
-    def __init__(self, features: int, hidden: int, out: int) -> None:
-        super().__init__(
-            nn.Linear(features, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, out, bias=False),
-        )
+    Parameters
+    ----------
+    features : int
+        Length of its input.
+    widths : sequence of int
+        Of its layers; two of them are SimCLR's, three VICReg's.
+    """
+
+    def __init__(self, features: int, widths: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for before, width in pairwise([features, *widths]):
+            layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(True)]
+        super().__init__(*layers[:-2])
 
 
 class LinearHead(nn.Module):

@@ -6,7 +6,7 @@ from typing import Any
 
 from fewlabels.core.errors import FewlabelsError, ModelError, UsageError, unknown
 from fewlabels.core.types import Backbone, Pictures
-from fewlabels.models.backbones import SMALL, create_backbone
+from fewlabels.models.backbones import OURS, create_backbone
 
 SMALLEST = 65  # pixels; below, our ResNets have another stem, which published weights do not fit
 
@@ -77,7 +77,7 @@ def reshaped_tensors(name: str, pictures: Pictures) -> int:
 def _about(name: str) -> Any:
     import timm
 
-    if name in SMALL or name == "pixels":
+    if name in OURS:
         raise UsageError(
             "usage.start",
             f"there are no published weights of the backbone {name!r}",

@@ -33,6 +33,8 @@ class SmallCNN(Backbone):
         Whether batch normalisation follows every convolution.
     grid : int
         Side of the pooled map: features are ``channels[-1] * grid ** 2``.
+    dense : int
+        Width of a dense layer with ReLU over the pooled map; 0 for none.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class SmallCNN(Backbone):
         pool: Sequence[bool] = (),
         norm: bool = True,
         grid: int = 1,
+        dense: int = 0,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -61,6 +64,10 @@ class SmallCNN(Backbone):
             blocks.append(block)
             before = width
         self.blocks = nn.ModuleList(blocks)
+        self.dense: nn.Module = nn.Identity()
+        if dense:
+            self.dense = nn.Sequential(nn.Linear(self.num_features, dense), nn.ReLU())
+            self.num_features = dense
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to ``(B, channels, h, w)``."""
@@ -70,7 +77,8 @@ class SmallCNN(Backbone):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Pool a map to ``(B, num_features)``."""
-        return pool_grid(x, self.grid)
+        features: Tensor = self.dense(pool_grid(x, self.grid))
+        return features
 
 
 def pool_grid(x: Tensor, grid: int) -> Tensor:
@@ -119,3 +127,36 @@ def conv_32_64_64(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
     return SmallCNN(
         (32, 64, 64), (1, 1, 1), in_chans=in_chans, pool=(True, True, False), norm=False
     )
+
+
+def conv_32_64_64_dense_64(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
+    """Return Conv 32-64-64 with max pooling after the first two, then dense 64 (road R6)."""
+    return SmallCNN(
+        (32, 64, 64),
+        (1, 1, 1),
+        in_chans=in_chans,
+        pool=(True, True, False),
+        norm=False,
+        grid=_halved(image_size, 2),
+        dense=64,
+    )
+
+
+def conv_32_64_128_128_dense_512(in_chans: int = 3, image_size: int = 224) -> SmallCNN:
+    """Return Conv 32-64-128-128 with max pooling after each, then dense 512 (road R3)."""
+    return SmallCNN(
+        (32, 64, 128, 128),
+        (1, 1, 1, 1),
+        in_chans=in_chans,
+        pool=(True, True, True, True),
+        norm=False,
+        grid=_halved(image_size, 4),
+        dense=512,
+    )
+
+
+def _halved(side: int, times: int) -> int:
+    """Return the side of a map after so many poolings, which round up."""
+    for _ in range(times):
+        side = (side + 1) // 2
+    return side

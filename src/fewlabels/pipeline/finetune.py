@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,14 @@ from fewlabels.pipeline.pretraining import drop_checkpoints
 from fewlabels.pipeline.stages import (
     HEADS,
 )
-from fewlabels.pipeline.starts import Start, build_backbone, find_start, open_start, seen_before
+from fewlabels.pipeline.starts import (
+    UNTRAINED,
+    Start,
+    build_backbone,
+    find_start,
+    open_start,
+    seen_before,
+)
 from fewlabels.pipeline.task import DataOptions, Task, refuse_shortage
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
@@ -34,8 +41,10 @@ from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
+from fewlabels.transfer.parameters import PRETRAINED, TUNE, FineTuneConfig
+from fewlabels.transfer.structure import Fate, counts
 
-TRANSFERS = ("parameters", *HEADS)
+TRANSFERS = ("parameters", "structure", *HEADS)
 
 
 def finetune(  # noqa: PLR0913 - the flags of the command line
@@ -45,6 +54,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     transfer: str = "parameters",
     labels: int | None = None,
     seed: int = 0,
+    tune: str = "all",
+    layer_decay: float = 1.0,
+    l2_sp: float = 0.0,
     backbone: str = "auto",
     budget: str = "2m",
     policy: str = "auto",
@@ -64,13 +76,19 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         A run folder, ``scratch``, ``random`` (an untrained encoder whose head is fitted
         first), or a timm name for published weights.
     transfer : str
-        ``parameters`` trains all weights. ``features`` freezes them and fits a small model,
-        as do ``logistic``, ``knn`` and ``spreading``, which name it.
+        ``parameters`` trains all weights. ``structure`` builds the backbone named for these
+        images, carries over what fits of the start's weights, and trains it as from scratch.
+        ``features`` freezes them and fits a small model,
+        as do ``logistic``, ``ridge``, ``svm``, ``centroid``, ``knn`` and ``spreading``, which
+        name it.
     labels : int, optional
         Labels per class that may be learned from; by default all of the training images.
         Validation images are never learned from.
     seed : int
         Of the draw of labels, and of training.
+    tune, layer_decay, l2_sp : str, float, float
+        Which stages are trained, how much slower earlier ones are, and how hard the weights
+        are held near their start: see `fewlabels.transfer.parameters.FineTuneConfig`.
     backbone, policy, device : str
         Network of an untrained start, augmentation and device; ``auto`` chooses.
     budget : str
@@ -95,6 +113,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     """
     reporter = reporter or Reporter()
     _check(start, transfer, options)
+    tuning = _tuning(start, transfer, tune, layer_decay, l2_sp)
     check_labels(labels)
     duration = parse_duration(budget)
     settings: dict[str, Any] = {
@@ -104,22 +123,23 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         "seed": seed,
     }
     settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
+    settings |= {"tune": tune, "layer_decay": layer_decay, "l2_sp": l2_sp}
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
-    found = find_start(start, backbone)
+    found = find_start(start, backbone, changed=transfer == "structure")
     config["split_seed"] = found.split_seed
     if not dry_run and (done := already(out, config, "results.json")):
         return done
     task = open_start(found, options, policy=policy, device=device, reporter=reporter)
     rows = visible_rows(task, labels, seed)
-    name, built, tensors = build_backbone(found, task, seed)
-    job = Job(task, found, name, built, transfer, rows, seed, duration, reporter)
+    name, built, fates = build_backbone(found, task, seed)
+    job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
     if dry_run:
         return dry_plan(job)
     with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
         if not (run.path / "results.json").exists():
-            run.write_json("results.json", _train(run, job, labels, tensors))
+            run.write_json("results.json", _train(run, job, labels, fates))
         # Only now: had the process died between the two, the checkpoints would have been needed.
         drop_checkpoints(run.path)
         run.finish()
@@ -127,13 +147,35 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     return result
 
 
-def _check(start: str, transfer: str, options: DataOptions) -> None:
-    if transfer == "structure":
+def _tuning(
+    start: str, transfer: str, tune: str, layer_decay: float, l2_sp: float
+) -> FineTuneConfig:
+    """Return the settings of the fine-tune, or refuse them."""
+    if tune not in TUNE:
+        raise unknown("tune", tune, TUNE)
+    if not 0 < layer_decay <= 1:
         raise UsageError(
-            "usage.transfer", "the transfer of structure is not built yet", "--transfer parameters"
+            "usage.layer_decay", f"--layer-decay is {layer_decay}; it must be above 0, at most 1"
         )
+    if not 0 <= l2_sp < float("inf"):
+        raise UsageError("usage.l2_sp", f"--l2-sp is {l2_sp}; it must be 0 or more")
+    changed = replace(PRETRAINED, tune=tune, layer_decay=layer_decay, l2_sp=l2_sp)
+    if changed != PRETRAINED and (start == "scratch" or transfer != "parameters"):
+        raise UsageError(
+            "usage.tune",
+            "--tune, --layer-decay and --l2-sp say how trained weights are trained further",
+            "--transfer parameters, and --from something else than scratch",
+        )
+    return changed
+
+
+def _check(start: str, transfer: str, options: DataOptions) -> None:
     if transfer not in TRANSFERS:
         raise unknown("transfer", transfer, TRANSFERS)
+    if transfer == "structure" and start in UNTRAINED:
+        raise UsageError(
+            "usage.transfer", f"{start} has no weights to carry over", "--from a run folder"
+        )
     if start == "scratch" and transfer != "parameters":
         raise UsageError(
             "usage.transfer",
@@ -163,7 +205,7 @@ def visible_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
     return rows
 
 
-def _train(run: RunFolder, job: Job, labels: int | None, tensors: dict[str, int]) -> dict[str, Any]:
+def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> dict[str, Any]:
     task, began = job.task, time.perf_counter()
     head = fit_start(job)
     fitting = time.perf_counter() - began
@@ -191,7 +233,8 @@ def _train(run: RunFolder, job: Job, labels: int | None, tensors: dict[str, int]
     if val and labels is not None:
         job.reporter.say("validation is scored with labels beyond --labels, for you to read only")
     seconds = cost["seconds"] + fitting
-    fitted = {"new": tensors["new"] + len(classifier.head.state_dict())}
+    tensors = counts(fates)
+    tensors["new"] += len(classifier.head.state_dict())
     result = {
         "schema": 1,
         "kind": "finetune",
@@ -207,7 +250,8 @@ def _train(run: RunFolder, job: Job, labels: int | None, tensors: dict[str, int]
         "probe": None,
         "transfer": job.transfer,
         "start": job.start.name,
-        "carried": tensors | fitted,
+        "carried": tensors,
+        "tensors": [asdict(one) for one in fates] if job.transfer == "structure" else [],
         "labels": class_counts(task.dataset, job.rows),
         "val": val,
         "inspect": task.dataset.report,

@@ -26,7 +26,7 @@ from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.cost import peak_memory_mb
 from fewlabels.training.durations import Duration
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.parameters import PRETRAINED
+from fewlabels.transfer.parameters import PRETRAINED, FineTuneConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +46,8 @@ class Job:
     seed : int
     budget : Duration
     reporter : Reporter
+    config : FineTuneConfig
+        How parameters are trained that have been trained before.
     """
 
     task: Task
@@ -57,6 +59,7 @@ class Job:
     seed: int
     budget: Duration
     reporter: Reporter
+    config: FineTuneConfig = PRETRAINED
 
     @property
     def labels(self) -> np.ndarray:
@@ -67,16 +70,26 @@ class Job:
     @property
     def rule(self) -> int:
         """Return the steps that parameters are trained where the budget allows."""
-        if self.transfer != "parameters":
+        if not self.trains:
             return 0
-        return finetune_steps(self.task, len(self.rows), pretrained=self.start.kind != "scratch")
+        return finetune_steps(self.task, len(self.rows), pretrained=not self.anew)
+
+    @property
+    def trains(self) -> bool:
+        """Say whether the weights of the backbone are trained."""
+        return self.transfer in ("parameters", "structure")
+
+    @property
+    def anew(self) -> bool:
+        """Say whether they are trained as from scratch, because some of them are new."""
+        return self.start.kind == "scratch" or self.transfer == "structure"
 
 
 def fit_start(job: Job) -> nn.Module | None:
-    """Return the head on the frozen features of the start; None for scratch, which has none."""
-    if job.start.kind == "scratch":
+    """Return the head on the frozen features of the start; None where it is trained anew."""
+    if job.anew:
         return None
-    kind = "logistic" if job.transfer == "parameters" else job.transfer
+    kind = "logistic" if job.trains else job.transfer
     space = feature_space(job.task, job.backbone, job.rows)
     return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
 
@@ -86,7 +99,7 @@ def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
     if not job.rule:
         return {"steps": 0, "seconds_per_step": None}
     timed = job.budget.unit == "seconds"
-    pace = finetune_pace(job.task, job.backbone, job.rows, head) if timed else None
+    pace = finetune_pace(job.task, job.backbone, job.rows, head, job.config) if timed else None
     most = job.budget.steps(
         images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
     )
@@ -100,7 +113,7 @@ def fit_classifier(
 ) -> tuple[Classifier, dict[str, Any]]:
     """Return the classifier, and what its training cost beside the fit of the head."""
     task = job.task
-    if job.transfer != "parameters":
+    if not job.trains:
         assert head is not None
         cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
         cost["peak_memory_mb"] = peak_memory_mb(task.device)
@@ -114,6 +127,7 @@ def fit_classifier(
             head=head,
             steps=steps,
             seed=job.seed,
+            config=job.config,
             folder=run.path / "checkpoints",
             watch=log,
         )
@@ -134,8 +148,8 @@ def dry_plan(job: Job) -> dict[str, Any]:
         {"stage": "head", "steps": 0, "seconds": time.perf_counter() - began}
     ]
     rows[0]["note"] = f"{len(job.rows)} labels, features of {job.backbone_name}"
-    if job.transfer == "parameters":
-        pace = finetune_pace(job.task, job.backbone, job.rows, head)
+    if job.trains:
+        pace = finetune_pace(job.task, job.backbone, job.rows, head, job.config)
         most = job.budget.steps(
             images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
         )
@@ -145,7 +159,7 @@ def dry_plan(job: Job) -> dict[str, Any]:
     values = sum(p.numel() for p in job.backbone.parameters())
     return {
         "schema": 1,
-        "plan": rows[1:] if job.start.kind == "scratch" else rows,
+        "plan": rows[1:] if job.anew else rows,
         "seconds": sum(row["seconds"] for row in rows),
-        "disk_mb": round((7 if job.transfer == "parameters" else 1) * 4 * values / 1e6, 1),
+        "disk_mb": round((7 if job.trains else 1) * 4 * values / 1e6, 1),
     }

@@ -12,7 +12,7 @@ import torch
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
-from fewlabels.methods import METHODS
+from fewlabels.methods import METHODS, OWN_BACKBONE
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import (
@@ -88,6 +88,8 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     reporter = reporter or Reporter()
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    if backbone == "auto":
+        backbone = OWN_BACKBONE.get(method, backbone)
     check_labels(labels)
     parse_duration(budget)
     settings: dict[str, Any] = {

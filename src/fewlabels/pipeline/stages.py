@@ -33,12 +33,23 @@ from fewlabels.transfer.parameters import (
     PRETRAINED,
     SCRATCH,
     FineTune,
+    FineTuneConfig,
     fresh_classifier,
 )
 
 FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
 GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
-HEADS = ("features", "logistic", "knn", "spreading")
+
+# The small models of frozen features by name; `features` averages two of them.
+PROBES: dict[str, Callable[[Space, np.ndarray, np.ndarray, int], nn.Module]] = {
+    "logistic": probes.logistic,
+    "ridge": probes.ridge,
+    "svm": probes.svm,
+    "centroid": probes.centroid,
+    "knn": probes.neighbours,
+    "spreading": probes.spreading,
+}
+HEADS = ("features", *PROBES)
 
 Observe = Callable[[Method, int, dict[str, float]], None]
 
@@ -179,19 +190,15 @@ def fit_head(
     Parameters
     ----------
     kind : str
-        ``logistic``, ``knn``, ``spreading``, or ``features``, the average opinion of
-        logistic regression and label spreading.
+        A key of `PROBES`, or ``features``, the average opinion of logistic regression and
+        label spreading.
     """
     if kind == "features":
         return MixtureHead(
             probes.logistic(space, rows, labels, classes, whitened=True),
             probes.spreading(space, rows, labels, classes),
         )
-    if kind == "spreading":
-        return probes.spreading(space, rows, labels, classes)
-    if kind == "knn":
-        return probes.neighbours(space, rows, labels, classes)
-    return probes.logistic(space, rows, labels, classes)
+    return PROBES[kind](space, rows, labels, classes)
 
 
 def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
@@ -201,7 +208,7 @@ def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
     return max(50, full // 6) if pretrained else full
 
 
-def finetune(
+def finetune(  # noqa: PLR0913 - a training, and where it is kept
     task: Task,
     backbone: Backbone,
     rows: np.ndarray,
@@ -209,6 +216,7 @@ def finetune(
     head: nn.Module | None,
     steps: int,
     seed: int,
+    config: FineTuneConfig = PRETRAINED,
     folder: Path | None = None,
     watch: Watch | None = None,
 ) -> tuple[Classifier, Trained]:
@@ -218,8 +226,10 @@ def finetune(
     ----------
     head : nn.Module or None
         A fitted linear head to start from; None trains everything from scratch.
+    config : FineTuneConfig
+        Settings where there is a head to start from; scratch has its own.
     """
-    method = _finetune_method(task, backbone, rows, head, seed)
+    method = _finetune_method(task, backbone, rows, head, seed, config)
     trained = train(
         method,
         _finetune_batches(task, rows, method, seed),
@@ -232,19 +242,28 @@ def finetune(
 
 
 def finetune_pace(
-    task: Task, backbone: Backbone, rows: np.ndarray, head: nn.Module | None
+    task: Task,
+    backbone: Backbone,
+    rows: np.ndarray,
+    head: nn.Module | None,
+    config: FineTuneConfig = PRETRAINED,
 ) -> float:
     """Return the seconds one step of a fine-tune takes, measured on a throw-away copy."""
 
     def build() -> FineTune:
-        return _finetune_method(task, backbone, rows, head, 0)
+        return _finetune_method(task, backbone, rows, head, 0, config)
 
     batches = _finetune_batches(task, rows, build(), 0)
     return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
 
 
 def _finetune_method(
-    task: Task, backbone: Backbone, rows: np.ndarray, head: nn.Module | None, seed: int
+    task: Task,
+    backbone: Backbone,
+    rows: np.ndarray,
+    head: nn.Module | None,
+    seed: int,
+    config: FineTuneConfig,
 ) -> FineTune:
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
@@ -261,7 +280,7 @@ def _finetune_method(
         task.dataset.labels[rows],
         task.pictures,
         task.policies.light if pretrained else task.policies.views,
-        PRETRAINED if pretrained else SCRATCH,
+        config if pretrained else SCRATCH,
         freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
     ).to(task.device)
 

@@ -15,6 +15,7 @@ from fewlabels.pipeline.stages import new_backbone, on_device
 from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
+from fewlabels.transfer.structure import Fate, carry_over
 
 UNTRAINED = ("scratch", "random")
 
@@ -35,6 +36,8 @@ class Start:
         The model of a run.
     split_seed : int
         Which random split the run has left its test images out of.
+    changed : bool
+        The architecture may be another one, for images of any size and channels.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Start:
     backbone_name: str
     saved: Saved | None = None
     split_seed: int = 0
+    changed: bool = False
 
 
 def open_model(folder: Path) -> Saved:
@@ -91,8 +95,13 @@ def stored_options(config: dict[str, Any], folder: Path) -> DataOptions:
     return DataOptions(**stored)
 
 
-def find_start(start: str, backbone: str) -> Start:
+def find_start(start: str, backbone: str, *, changed: bool = False) -> Start:
     """Find what a fine-tune starts from, before any data is opened.
+
+    Parameters
+    ----------
+    changed : bool
+        Whether the architecture may become another one.
 
     Raises
     ------
@@ -105,15 +114,24 @@ def find_start(start: str, backbone: str) -> Start:
     if folder.is_dir():
         saved = open_model(folder)
         name = str(saved.config["backbone"])
-        _refuse_other(start, name, backbone)
+        if changed:
+            name = name if backbone == "auto" else backbone
+        else:
+            _refuse_other(start, name, backbone)
         config = RunFolder(folder).config() if (folder / "config.yaml").exists() else {}
-        return Start(start, "run", name, saved, split_seed(config))
+        return Start(start, "run", name, saved, split_seed(config), changed)
     if folder.is_file():
         raise UsageError(
             "usage.start", f"{start} is a file: weights are read from run folders", "--from RUN"
         )
     if len(folder.parts) > 1:
         raise ModelError("run.missing", f"there is no run folder {start}")
+    if changed:
+        raise UsageError(
+            "usage.transfer",
+            "the structure of a run can be changed, not that of a timm name",
+            "--from RUN, or --transfer parameters",
+        )
     published_format(start, image_size=None, channels=3)
     _refuse_other(start, start, backbone)
     return Start(start, "published", start)
@@ -138,14 +156,14 @@ def open_start(
     UsageError, ModelError
         The start takes images of another size, or of other channels.
     """
-    if start.saved is not None:
+    if start.saved is not None and not start.changed:
         options = sized(options, start.saved, start.name)
     elif start.kind == "published":
         native = published_format(start.name, image_size=options.image_size, channels=3)
         options = replace(options, image_size=native.size)
     task = open_task(options, policy=policy, device=device, reporter=reporter)
     task = task.with_split(start.split_seed)
-    if start.saved is not None:
+    if start.saved is not None and not start.changed:
         return in_format(task, start.saved, start.name)
     if start.kind == "published":
         size, channels = task.pictures.size, task.pictures.channels
@@ -193,28 +211,38 @@ def in_format(task: Task, saved: Saved, name: str) -> Task:
     return replace(task, pictures=saved.pictures)
 
 
-def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, dict[str, int]]:
+def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[Fate]]:
     """Return the backbone to start from.
 
     Returns
     -------
-    tuple of (str, Backbone, dict)
-        Its name, itself on the task's device, and counts of tensors: ``carried``,
-        ``reshaped`` and ``new``.
+    tuple of (str, Backbone, list of Fate)
+        Its name, itself on the task's device, and what became of its tensors.
     """
+    name = start.backbone_name
     if start.saved is not None:
-        backbone = on_device(task, start.saved.backbone)
-        return start.backbone_name, backbone, _tensors(backbone)
+        weights = start.saved.backbone.state_dict()
+        if not start.changed:
+            return name, on_device(task, start.saved.backbone), _fates(start.saved.backbone)
+        changed = new_backbone(task, name, seed)
+        fates = carry_over(changed, weights)
+        return name, changed, fates
     if start.kind == "published":
         backbone = on_device(task, published_backbone(start.name, task.pictures))
-        return start.name, backbone, _tensors(backbone, reshaped_tensors(start.name, task.pictures))
-    name = pick_backbone(start.backbone_name, task)
+        reshaped = reshaped_tensors(start.name, task.pictures)
+        return start.name, backbone, _fates(backbone, reshaped)
+    name = pick_backbone(name, task)
     backbone = new_backbone(task, name, seed)
-    return name, backbone, {"carried": 0, "reshaped": 0, "new": len(backbone.state_dict())}
+    fates = [Fate(key, "new", tuple(v.shape), ()) for key, v in backbone.state_dict().items()]
+    return name, backbone, fates
 
 
-def _tensors(backbone: Backbone, reshaped: int = 0) -> dict[str, int]:
-    return {"carried": len(backbone.state_dict()) - reshaped, "reshaped": reshaped, "new": 0}
+def _fates(backbone: Backbone, reshaped: int = 0) -> list[Fate]:
+    """Return tensors as carried, but for the first `reshaped` of them."""
+    return [
+        Fate(name, "reshaped" if place < reshaped else "carried", tuple(v.shape), ())
+        for place, (name, v) in enumerate(backbone.state_dict().items())
+    ]
 
 
 def seen_before(start: Start, task: Task) -> str:

@@ -24,12 +24,17 @@ _STARTS = {
     "random": "Untrained encoder",
     "autoencoder": "Autoencoder",
     "denoising": "Denoising autoencoder",
+    "dense_autoencoder": "Dense autoencoder",
     "simclr": "SimCLR",
     "byol": "BYOL",
     "vicreg": "VICReg",
     "barlow_twins": "Barlow Twins",
     "dino": "DINO",
-    "mae": "Masked autoencoder",
+    "emp": "EMP-SSL",
+    "kmeans": "k-means patches",
+    "masked": "Masked autoencoder",
+    "rotation": "Rotation prediction",
+    "vae": "Variational autoencoder",
     "gan": "GAN",
 }
 _TRANSFERS = {
@@ -39,6 +44,9 @@ _TRANSFERS = {
     "spreading": "label spreading",
     "label_spreading": "label spreading",
     "logistic": "logistic regression",
+    "ridge": "ridge regression",
+    "svm": "linear SVM",
+    "centroid": "nearest class mean",
     "knn": "nearest neighbours",
 }
 _PLAIN_STARTS = ("scratch", "pixels", "random")

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from fewlabels.core.errors import UsageError, unknown
-from fewlabels.methods import METHODS
+from fewlabels.methods import METHODS, OWN_BACKBONE
 
-TRANSFERS = ("features", "logistic", "knn", "spreading", "parameters")
+TRANSFERS = (
+    "features",
+    "logistic",
+    "ridge",
+    "svm",
+    "centroid",
+    "knn",
+    "spreading",
+    "parameters",
+)
 
 DEFAULT_ARMS = (
     "scratch",
@@ -37,6 +46,9 @@ FIXED_ORDER = (
 _WORDS = {
     "features": "frozen features, logistic regression averaged with label spreading",
     "logistic": "frozen features, logistic regression",
+    "ridge": "frozen features, ridge regression",
+    "svm": "frozen features, linear support vector machine",
+    "centroid": "frozen features, nearest class mean",
     "knn": "frozen features, nearest neighbours",
     "spreading": "frozen features, labels spread over the unlabelled images",
     "parameters": "head first, then all weights trained",
@@ -113,7 +125,8 @@ def parse_arm(text: str) -> Arm:
         raise unknown("arm", text, [*DEFAULT_ARMS, *(f"{m}+features" for m in METHODS)])
     if not transfer:
         raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
-    return Arm(text, "pretrained", method, backbone or "auto", transfer)
+    own = OWN_BACKBONE.get(method, "auto")
+    return Arm(text, "pretrained", method, backbone or own, transfer)
 
 
 def parse_arms(names: list[str]) -> list[Arm]:

@@ -4,11 +4,16 @@ From a pre-trained encoder the head is fitted first, on frozen features, and the
 everything is trained at a small rate (LP-FT, Kumar et al. 2022), with the batch-norm
 statistics of pre-training kept while labels are few. From scratch everything is
 trained at a full rate with strong augmentation.
+
+Less can be trained as well: the head alone, the last stage, or stage after stage from the
+last one on (gradual unfreezing, Howard and Ruder 2018). Early stages can have smaller rates,
+and weights can be pulled back to where they started (L2-SP, Li et al. 2018).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +23,7 @@ from torch.nn import functional as F
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policy, augment
 from fewlabels.models.classifier import Classifier
+from fewlabels.models.depth import stages
 from fewlabels.models.heads import LinearHead
 
 FREEZE_NORM_BELOW = 2_000  # labelled images; fewer make poor batch statistics
@@ -35,6 +41,14 @@ class FineTuneConfig:
     batch_size : int
     smoothing : float
         Label smoothing.
+    tune : {"all", "last", "head", "gradual"}
+        Which stages of the backbone are trained beside the head: all of them, the last one,
+        none, or one more in each of equal parts of the run, the last one first.
+    layer_decay : float
+        Factor on the rate from each stage to the one before it.
+    l2_sp : float
+        Weight of half the squared distance of the backbone from its start; with it the
+        backbone's weights do not decay to zero.
     """
 
     lr: float = 3e-3
@@ -42,9 +56,13 @@ class FineTuneConfig:
     weight_decay: float = 0.05
     batch_size: int = 64
     smoothing: float = 0.1
+    tune: str = "all"
+    layer_decay: float = 1.0
+    l2_sp: float = 0.0
 
 
 SCRATCH = FineTuneConfig()
+TUNE = ("all", "last", "head", "gradual")
 PRETRAINED = FineTuneConfig(lr=1e-4, head_lr=1e-4)
 
 
@@ -89,10 +107,18 @@ class FineTune(nn.Module):
         table = torch.full((int(rows.max()) + 1,), -1, dtype=torch.int64)
         table[torch.from_numpy(rows)] = torch.from_numpy(labels)
         self.register_buffer("table", table, persistent=False)
-        groups = [
-            {"params": list(classifier.backbone.parameters()), "lr": config.lr},
-            {"params": list(classifier.head.parameters()), "lr": config.head_lr},
+        self._stages = stages(classifier.backbone)
+        self._start = [p.detach().clone() for part in self._stages for p in part]
+        decay = 0.0 if config.l2_sp else config.weight_decay
+        groups: list[dict[str, Any]] = [
+            {
+                "params": part,
+                "lr": config.lr * config.layer_decay ** (len(self._stages) - 1 - depth),
+                "weight_decay": decay,
+            }
+            for depth, part in enumerate(self._stages)
         ]
+        groups.append({"params": list(classifier.head.parameters()), "lr": config.head_lr})
         self._adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -102,24 +128,57 @@ class FineTune(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from one batch of labelled images."""
         self.classifier.train()
+        open_stages(self._stages, self.config.tune, step.progress)
         if self.freeze_norm:
             freeze_batch_norm(self.classifier.backbone)
+        else:
+            freeze_batch_norm(self.classifier.backbone, closed_only=True)
         x = augment(batch, self.pictures, self.policy, seed=step.seed)
         target = self.table[batch.indices]
         with step.autocast():
             logits = self.classifier(x)
         loss = F.cross_entropy(logits.float(), target, label_smoothing=self.config.smoothing)
+        if self.config.l2_sp:
+            loss = loss + self.config.l2_sp * self._distance()
         step.backward(loss, "finetune")
         step.apply("finetune")
         hits = (logits.detach().argmax(1) == target).float().mean()
         return {"loss": loss.detach(), "train_accuracy": hits}
 
+    def _distance(self) -> Tensor:
+        """Return half the squared distance of the backbone from its start."""
+        now = [p for part in self._stages for p in part]
+        moved = [(p - q.to(p.device)).square().sum() for p, q in zip(now, self._start, strict=True)]
+        return torch.stack(moved).sum() / 2
 
-def freeze_batch_norm(module: nn.Module) -> None:
-    """Put every batch normalisation into evaluation mode; its weights still learn."""
+
+def open_stages(parts: list[list[nn.Parameter]], tune: str, progress: float) -> None:
+    """Say which stages learn at a `progress` in [0, 1); the others get no gradient.
+
+    With ``gradual`` the run has one part more than there are stages: in the first only the
+    head learns, then one stage more from part to part.
+    """
+    count = {"all": len(parts), "last": 1, "head": 0}.get(tune)
+    if count is None:
+        count = int(progress * (len(parts) + 1))
+    for depth, part in enumerate(parts):
+        for parameter in part:
+            parameter.requires_grad_(depth >= len(parts) - count)
+
+
+def freeze_batch_norm(module: nn.Module, *, closed_only: bool = False) -> None:
+    """Put batch normalisations into evaluation mode; weights that are trained still learn.
+
+    Parameters
+    ----------
+    closed_only : bool
+        Only those whose weights are not trained.
+    """
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
+            learns = part.weight is None or part.weight.requires_grad
+            if not (closed_only and learns):
+                part.eval()
 
 
 def fresh_classifier(

@@ -1,4 +1,4 @@
-"""Small models on frozen features: logistic regression, k-NN and label spreading."""
+"""Small models on frozen features: linear ones, neighbours and label spreading."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fewlabels.transfer.features import GRAPH_NEIGHBOURS, Space
 INVERSE_PENALTY = 0.01  # scikit-learn's C for features of unit variance and few images
 SPREAD = 0.99  # alpha of Zhou et al. 2004
 TEMPERATURE = 0.1  # of the neighbours' vote
+UNSEEN = -30.0  # score of a class without a label
 
 
 def logistic(
@@ -43,14 +44,10 @@ def logistic(
     """
     from sklearn.linear_model import LogisticRegression
 
-    centred = space.features[_positions(space, rows)] - space.mean
-    x = centred @ space.turn if whitened else centred * space.scale
-    head = LinearHead(len(space.mean), num_classes)
-    head.mean.copy_(space.mean)
-    head.scale.copy_(space.scale)
+    x = _inputs(space, rows, whitened=whitened)
     seen = np.unique(labels)
     weight = np.zeros((num_classes, x.shape[1]))
-    bias = np.full(num_classes, -30.0)
+    bias = np.full(num_classes, UNSEEN)
     if len(seen) == 1:
         bias[seen] = 0.0
     else:
@@ -66,12 +63,81 @@ def logistic(
             coefficients = np.vstack([-coefficients / 2, coefficients / 2])
             intercept = np.array([-intercept[0] / 2, intercept[0] / 2])
         weight[seen], bias[seen] = coefficients, intercept
+    return _linear_head(space, weight, bias, whitened=whitened)
+
+
+def _inputs(space: Space, rows: np.ndarray, *, whitened: bool) -> Tensor:
+    """Return the features of rows, half-whitened ``(n, K)`` or standardised ``(n, F)``."""
+    centred = space.features[_positions(space, rows)] - space.mean
+    return centred @ space.turn if whitened else centred * space.scale
+
+
+def _linear_head(
+    space: Space, weight: np.ndarray, bias: np.ndarray, *, whitened: bool
+) -> LinearHead:
+    """Return the head of weights ``(num_classes, K or F)`` fitted on `_inputs`."""
+    head = LinearHead(len(space.mean), len(bias))
+    head.mean.copy_(space.mean)
+    head.scale.copy_(space.scale)
     if whitened:  # the head standardises, so the turn becomes part of its weights
         weight = weight @ space.turn.double().numpy().T / space.scale.double().numpy()
     with torch.no_grad():
         head.linear.weight.copy_(torch.from_numpy(weight))
         head.linear.bias.copy_(torch.from_numpy(bias))
     return head
+
+
+def ridge(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
+    """Return a ridge regression on class indicators of -1 and 1, over standardised features.
+
+    The penalty is the number of features: one unit a direction of unit variance. Scores are
+    not probabilities, only their order counts.
+    """
+    from sklearn.linear_model import Ridge
+
+    x = _inputs(space, rows, whitened=False).double().numpy()
+    seen, places = np.unique(labels, return_inverse=True)
+    weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, UNSEEN)
+    wanted = np.where(places[:, None] == np.arange(len(seen)), 1.0, -1.0)
+    model = Ridge(alpha=float(x.shape[1])).fit(x, wanted)
+    weight[seen], bias[seen] = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+    return _linear_head(space, weight, bias, whitened=False)
+
+
+def centroid(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
+    """Return the classifier that names the nearest class mean of the half-whitened features.
+
+    As log-odds of Gaussians of unit variance about the means (prototypes, Snell et al. 2017).
+    """
+    x = _inputs(space, rows, whitened=True).double().numpy()
+    weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, UNSEEN)
+    for name in np.unique(labels):
+        weight[name] = x[labels == name].mean(0)
+        bias[name] = -(weight[name] ** 2).sum() / 2
+    return _linear_head(space, weight, bias, whitened=True)
+
+
+def svm(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
+    """Return a linear support vector machine, one class against the rest.
+
+    On standardised features, at the penalty of the logistic regression. Its margins are not
+    probabilities, only their order counts.
+    """
+    from sklearn.svm import LinearSVC
+
+    x = _inputs(space, rows, whitened=False).double().numpy()
+    seen = np.unique(labels)
+    weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, UNSEEN)
+    if len(seen) == 1:
+        bias[seen] = 0.0
+    else:
+        model = LinearSVC(C=INVERSE_PENALTY, max_iter=20_000, random_state=0).fit(x, labels)
+        coefficients, intercept = model.coef_, model.intercept_
+        if len(seen) == 2:
+            coefficients = np.vstack([-coefficients, coefficients])
+            intercept = np.array([-intercept[0], intercept[0]])
+        weight[seen], bias[seen] = coefficients, intercept
+    return _linear_head(space, weight, bias, whitened=False)
 
 
 def _positions(space: Space, rows: np.ndarray) -> Tensor:

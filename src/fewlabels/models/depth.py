@@ -1,0 +1,46 @@
+"""The weights of a backbone by depth: its stages, from the images to the features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from fewlabels.core.types import Backbone
+from fewlabels.models.backbones import TimmBackbone
+from fewlabels.models.dense import DenseEncoder
+from fewlabels.models.small import SmallCNN
+
+
+def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
+    """Return the parameters of every stage, the one that sees the images first.
+
+    A stage is a block of our small networks, a layer of the dense encoder, and in a timm model
+    what its coarse `group_matcher` says. Stages without parameters are left out; a backbone
+    that cannot be taken apart is one stage.
+
+    Examples
+    --------
+    >>> from fewlabels.models.small import tiny
+    >>> len(stages(tiny()))
+    4
+    """
+    if isinstance(backbone, SmallCNN):
+        parts = [list(part.parameters()) for part in [*backbone.blocks, backbone.dense]]
+    elif isinstance(backbone, DenseEncoder):
+        parts = [list(part.parameters()) for part in backbone.layers]
+    elif isinstance(backbone, TimmBackbone):
+        parts = _of_timm(backbone.net)
+    else:
+        parts = [list(backbone.parameters())]
+    return [part for part in parts if part]
+
+
+def _of_timm(net: Any) -> list[list[nn.Parameter]]:
+    from timm.models import group_parameters
+
+    named = dict(net.named_parameters())
+    if not hasattr(net, "group_matcher"):
+        return [list(named.values())]
+    groups: dict[Any, list[str]] = group_parameters(net, net.group_matcher(coarse=True))
+    return [[named[name] for name in names] for _, names in sorted(groups.items())]
