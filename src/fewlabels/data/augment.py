@@ -134,6 +134,13 @@ def normalise(x: Tensor, pictures: Pictures) -> Tensor:
     return (x - mean).div_(std)
 
 
+def denormalise(x: Tensor, pictures: Pictures) -> Tensor:
+    """Return normalised images ``(B, C, S, S)`` on the 0-1 scale: the inverse of `normalise`."""
+    mean = x.new_tensor(pictures.mean)[:, None, None]
+    std = x.new_tensor(pictures.std)[:, None, None]
+    return x * std + mean
+
+
 @dataclass(frozen=True, slots=True)
 class _Changes:
     """What happens to every image: geometry, blur and colour."""

@@ -9,6 +9,7 @@ is the encoder; the code's linear map and the decoder stay behind.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment
+from fewlabels.data.augment import Policies, Policy, augment, denormalise
+from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import ConvDecoder
 
 
@@ -74,14 +76,8 @@ class Autoencoder(nn.Module):
         self.pictures = pictures
         self.flip = Policy(flip=policies.views.flip)
         self.encoder = encoder
-        with torch.no_grad():
-            shape = (
-                encoder.eval()
-                .forward_features(torch.zeros(1, pictures.channels, pictures.size, pictures.size))
-                .shape
-            )
-        encoder.train()
-        self.squeeze = nn.Linear(shape[1:].numel(), self.config.code)
+        features = math.prod(map_shape(encoder, pictures.channels, pictures.size))
+        self.squeeze = nn.Linear(features, self.config.code)
         self.decoder = ConvDecoder(self.config.code, pictures.size, pictures.channels)
         self._adam = torch.optim.Adam(self.parameters(), lr=self.config.lr, fused=True)
 
@@ -102,11 +98,9 @@ class Autoencoder(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn to paint one batch."""
         x = augment(batch, self.pictures, self.flip, seed=step.seed)
-        mean = x.new_tensor(self.pictures.mean)[:, None, None]
-        std = x.new_tensor(self.pictures.std)[:, None, None]
         with step.autocast():
             painted = self.reconstruct(self.damage(x, batch, step))
-        loss = reconstruction_loss(painted, x * std + mean)
+        loss = reconstruction_loss(painted, denormalise(x, self.pictures))
         step.backward(loss, "autoencoder")
         step.apply("autoencoder")
         return {"loss": loss.detach()}

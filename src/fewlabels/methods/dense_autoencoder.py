@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from fewlabels.core.errors import UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, plain
+from fewlabels.data.augment import Policies, denormalise, plain
 from fewlabels.models.dense import DenseEncoder, dense_layers
 
 
@@ -77,11 +77,9 @@ class DenseAutoencoder(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn to paint one batch; the loss is the squared error on the 0-1 scale."""
         x = plain(batch, self.pictures)
-        mean = x.new_tensor(self.pictures.mean)[:, None, None]
-        std = x.new_tensor(self.pictures.std)[:, None, None]
         with step.autocast():
             painted = self.decoder(self.encoder(x))  # (B, C * S * S)
-        picture = (x * std + mean).flatten(1)
+        picture = denormalise(x, self.pictures).flatten(1)
         loss = F.mse_loss(painted.float().sigmoid(), picture)
         step.backward(loss, "dense_autoencoder")
         step.apply("dense_autoencoder")

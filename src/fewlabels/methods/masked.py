@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment
+from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import MapDecoder
 
 
@@ -157,10 +158,7 @@ class Masked(nn.Module):
         crop = self.config.crop if crops else (1.0, 1.0)
         self.policy = Policy(crop=crop, ratio=policies.views.ratio, flip=policies.views.flip)
         self.encoder = encoder
-        with torch.no_grad():
-            blank = torch.zeros(1, pictures.channels, pictures.size, pictures.size)
-            _, channels, cells, _ = encoder.eval().forward_features(blank).shape
-        encoder.train()
+        channels, cells, _ = map_shape(encoder, pictures.channels, pictures.size)
         self.cells = cells if pictures.size % cells == 0 else math.gcd(pictures.size, cells)
         self.token = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.decoder = MapDecoder(

@@ -8,6 +8,7 @@ encoder; the maps to the code and the decoder stay behind.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment
+from fewlabels.data.augment import Policies, Policy, augment, denormalise
+from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import ConvDecoder
 
 
@@ -92,11 +94,8 @@ class VAE(nn.Module):
         self.pictures = pictures
         self.flip = Policy(flip=policies.views.flip)
         self.encoder = encoder
-        with torch.no_grad():
-            blank = torch.zeros(1, pictures.channels, pictures.size, pictures.size)
-            shape = encoder.eval().forward_features(blank).shape
-        encoder.train()
-        self.to_code = nn.Linear(shape[1:].numel(), 2 * self.config.code)
+        features = math.prod(map_shape(encoder, pictures.channels, pictures.size))
+        self.to_code = nn.Linear(features, 2 * self.config.code)
         self.decoder = ConvDecoder(self.config.code, pictures.size, pictures.channels)
         self._adam = torch.optim.Adam(self.parameters(), lr=self.config.lr, fused=True)
 
@@ -107,15 +106,13 @@ class VAE(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn to paint one batch from samples of its code."""
         x = augment(batch, self.pictures, self.flip, seed=step.seed)
-        mean = x.new_tensor(self.pictures.mean)[:, None, None]
-        std = x.new_tensor(self.pictures.std)[:, None, None]
         with step.autocast():
             stats = self.to_code(self.encoder.forward_features(x).flatten(1))  # (B, 2D)
             centre, log_variance = stats.float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-12, 12)
             noise = torch.randn(centre.shape, generator=step.generator, device=x.device)
             painted = self.decoder(centre + (log_variance / 2).exp() * noise)
-        squared = F.mse_loss(painted.float(), x * std + mean)
+        squared = F.mse_loss(painted.float(), denormalise(x, self.pictures))
         # Minus the log-likelihood of all pixels of an image, up to a constant.
         painting = squared * x[0].numel() / (2 * self.config.spread**2)
         divergence = gaussian_kl(centre, log_variance)

@@ -147,6 +147,15 @@ def create_backbone(
         ) from error
 
 
+def map_shape(backbone: Backbone, channels: int, size: int) -> tuple[int, ...]:
+    """Return the shape of the features of one image, without the batch: mostly ``(C, h, w)``."""
+    with torch.no_grad():
+        blank = torch.zeros(1, channels, size, size)
+        shape = backbone.eval().forward_features(blank).shape[1:]
+    backbone.train()
+    return tuple(shape)
+
+
 def auto_backbone(image_size: int, device: torch.device) -> str:
     """Choose a backbone for the machine: small on a CPU, ResNet-18 on an accelerator."""
     return "tiny" if device.type == "cpu" or image_size < 16 else "resnet18"

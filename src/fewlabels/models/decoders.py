@@ -7,6 +7,20 @@ import math
 from torch import Tensor, nn
 
 
+def _doubled(width: int, times: int) -> tuple[list[nn.Module], int]:
+    """Return layers that double a map so many times, halving its channels, and its last width."""
+    layers: list[nn.Module] = []
+    for _ in range(times):
+        narrow = max(width // 2, 16)
+        layers += [
+            nn.ReLU(inplace=True),
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(width, narrow, 3, padding=1),
+        ]
+        width = narrow
+    return [*layers, nn.ReLU(inplace=True)], width
+
+
 class ConvDecoder(nn.Module):
     """From a dense code to an image: a linear map to 4x4, then up-sampling and 3x3 convolutions.
 
@@ -29,16 +43,8 @@ class ConvDecoder(nn.Module):
         self.start = math.ceil(image_size / 2**doublings)
         self.width = width
         self.expand = nn.Linear(code, width * self.start**2)
-        layers: list[nn.Module] = []
-        for _ in range(doublings):
-            narrow = max(width // 2, 16)
-            layers += [
-                nn.ReLU(inplace=True),
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.Conv2d(width, narrow, 3, padding=1),
-            ]
-            width = narrow
-        self.body = nn.Sequential(*layers, nn.ReLU(inplace=True))
+        layers, width = _doubled(width, doublings)
+        self.body = nn.Sequential(*layers)
         self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
 
     def forward(self, code: Tensor) -> Tensor:
@@ -69,16 +75,9 @@ class MapDecoder(nn.Module):
         super().__init__()
         self.size = image_size
         doublings = max(0, math.ceil(math.log2(image_size / cells)))
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1)]
-        for _ in range(doublings):
-            narrow = max(width // 2, 16)
-            layers += [
-                nn.ReLU(inplace=True),
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.Conv2d(width, narrow, 3, padding=1),
-            ]
-            width = narrow
-        self.body = nn.Sequential(*layers, nn.ReLU(inplace=True))
+        mix = nn.Conv2d(channels, width, 3, padding=1)
+        layers, width = _doubled(width, doublings)
+        self.body = nn.Sequential(mix, *layers)
         self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -59,22 +59,23 @@ class PatchDictionary(Backbone):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to answers ``(B, entries, h, h)``."""
-        # A few images at a time on CPUs: all distances of a batch would leave the cache.
-        step = 4 if x.device.type == "cpu" else len(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return torch.cat([self._answers(part) for part in torch.split(x, max(step, 1))])
-
-    def _answers(self, x: Tensor) -> Tensor:
-        distance = self.distances(self.patches(x))  # (B, L, entries)
-        answers = F.relu(distance.mean(2, keepdim=True) - distance)
-        cells = self.side - self.patch + 1
-        return answers.transpose(1, 2).reshape(len(x), -1, cells, cells)
+        return torch.cat([self._answers(part) for part in self._parts(x)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to ``(B, 4 * entries)``, whole maps never at once."""
-        step = 4 if x.device.type == "cpu" else len(x)
-        parts = torch.split(x, max(step, 1))
-        return torch.cat([self.forward_head(self.forward_features(part)) for part in parts])
+        return torch.cat([self.forward_head(self._answers(part)) for part in self._parts(x)])
+
+    @staticmethod
+    def _parts(x: Tensor) -> tuple[Tensor, ...]:
+        """Cut a batch to a few images on CPUs: all its distances would leave the cache."""
+        return torch.split(x, 4 if x.device.type == "cpu" else max(len(x), 1))
+
+    def _answers(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            distance = self.distances(self.patches(x))  # (B, L, entries)
+        answers = F.relu(distance.mean(2, keepdim=True) - distance)
+        cells = self.side - self.patch + 1
+        return answers.transpose(1, 2).reshape(len(x), -1, cells, cells)
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Average a map ``(B, entries, h, h)`` over its four quarters: ``(B, 4 * entries)``."""

@@ -108,7 +108,9 @@ class FineTune(nn.Module):
         table[torch.from_numpy(rows)] = torch.from_numpy(labels)
         self.register_buffer("table", table, persistent=False)
         self._stages = stages(classifier.backbone)
-        self._start = [p.detach().clone() for part in self._stages for p in part]
+        # Only L2-SP asks for the start again.
+        pulled = [p for part in self._stages for p in part] if config.l2_sp else []
+        self._start = [p.detach().clone() for p in pulled]
         decay = 0.0 if config.l2_sp else config.weight_decay
         groups: list[dict[str, Any]] = [
             {

@@ -149,8 +149,7 @@ def neighbours(
     space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int, *, k: int = 5
 ) -> NeighbourHead:
     """Return the k-NN classifier of the labelled rows."""
-    centred = space.features[_positions(space, rows)] - space.mean
-    bank = F.normalize(centred @ space.turn, dim=1)
+    bank = F.normalize(_inputs(space, rows, whitened=True), dim=1)
     votes = F.one_hot(torch.from_numpy(labels), num_classes).float()
     return _head(space, bank, votes, k)
 
