@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from fewlabels.core.errors import UsageError
-from fewlabels.core.types import Method, Pictures
+from fewlabels.core.types import Labels, Method, Pictures
 from fewlabels.data.augment import POLICIES
 from fewlabels.data.loader import Batches
-from fewlabels.methods import BATCH_SIZES, METHODS, OWN_BACKBONE, create_method
+from fewlabels.methods import BATCH_SIZES, LABELLED, METHODS, OWN_BACKBONE, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.training import loop
 from fewlabels.training.loop import Plan, fresh_seed, train
@@ -53,6 +53,7 @@ CASES = {
     "byol": Case(steps=40, falls_to=0.7),
     "dino": Case(steps=120, falls_to=0.8),
     "emp": Case(steps=40, falls_to=0.9, floor=-350.0),
+    "supervised": Case(steps=60, falls_to=0.7),
 }
 # The quick loop trains these two; `make test` trains all.
 ALWAYS = {"autoencoder", "simclr"}
@@ -78,7 +79,8 @@ def build(name: str, seed: int = 0) -> Method:
     fresh_seed(seed, "weights")
     backbone = create_backbone(OWN_BACKBONE.get(name, "tiny"), in_chans=1, image_size=8)
     backbone = backbone.to(memory_format=torch.channels_last)
-    return create_method(name, backbone, PICTURES, POLICIES["digits"])
+    labels = Labels(torch.from_numpy(load_digits().target[:64]), 10) if name in LABELLED else None
+    return create_method(name, backbone, PICTURES, POLICIES["digits"], labels)
 
 
 def digits(size: int = 64) -> Batches:
@@ -134,6 +136,13 @@ def test_an_unknown_method_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(UsageError, match="simclr") as caught:
         create_method("simcrl", nn.Identity(), PICTURES, POLICIES["digits"])
     assert "simclr" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", sorted(LABELLED))
+def test_a_method_that_learns_from_labels_asks_for_them(name: str) -> None:
+    backbone = create_backbone("tiny", in_chans=1, image_size=8)
+    with pytest.raises(UsageError, match="labels"):
+        create_method(name, backbone, PICTURES, POLICIES["digits"])
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -109,7 +109,8 @@ Method = Annotated[
     typer.Option(
         metavar="NAME",
         help="Pre-training: simclr, vicreg, barlow_twins, byol, dino, emp, rotation, masked, "
-        "kmeans, autoencoder, denoising, dense_autoencoder, vae or gan.",
+        "kmeans, autoencoder, denoising, dense_autoencoder, vae or gan; supervised learns from the "
+        "labels, for another data set to start from.",
     ),
 ]
 Backbone = Annotated[

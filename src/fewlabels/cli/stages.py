@@ -66,9 +66,10 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
 ) -> Job:
     """Train an encoder on all images, labelled or not.
 
-    Labels are never learned from; those that are visible serve a probe that watches the training
-    (leave-one-out nearest neighbours). Test images are left out. The run folder then serves
-    'fewlabels finetune --from'. A run that was interrupted goes on exactly where it stopped.
+    Labels are learned from by --method supervised alone; otherwise those that are visible serve a
+    probe that watches the training (leave-one-out nearest neighbours). Test images are left out.
+    The run folder then serves 'fewlabels finetune --from'. A run that was interrupted goes on
+    exactly where it stopped.
     """
 
     def call() -> Any:

@@ -54,6 +54,22 @@ class Pictures:
     std: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The classes of the images that a training may learn from.
+
+    Attributes
+    ----------
+    table : Tensor
+        ``(N,)`` int64 class of each row of the data set; -1 where it is unknown or hidden.
+    count : int
+        Number of classes.
+    """
+
+    table: Tensor
+    count: int
+
+
 class Backbone(nn.Module):
     """A network without its classifier, in timm's words.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fewlabels.core.errors import unknown
-from fewlabels.core.types import Backbone, Method, Pictures
+from fewlabels.core.errors import UsageError, unknown
+from fewlabels.core.types import Backbone, Labels, Method, Pictures
 from fewlabels.data.augment import Policies
 from fewlabels.methods.autoencoder import Autoencoder, DenoisingAutoencoder
 from fewlabels.methods.barlow_twins import BarlowTwins
@@ -22,10 +22,11 @@ from fewlabels.methods.kmeans import KMeans
 from fewlabels.methods.masked import Masked
 from fewlabels.methods.rotation import Rotation
 from fewlabels.methods.simclr import SimCLR
+from fewlabels.methods.supervised import Supervised
 from fewlabels.methods.vae import VAE
 from fewlabels.methods.vicreg import VICReg
 
-METHODS: dict[str, Callable[[Backbone, Pictures, Policies], Method]] = {
+METHODS: dict[str, Callable[..., Method]] = {
     "autoencoder": Autoencoder,
     "denoising": DenoisingAutoencoder,
     "dense_autoencoder": DenseAutoencoder,
@@ -40,7 +41,11 @@ METHODS: dict[str, Callable[[Backbone, Pictures, Policies], Method]] = {
     "byol": BYOL,
     "dino": DINO,
     "emp": EMP,
+    "supervised": Supervised,
 }
+
+# Methods that learn from labels, and take them as their fourth argument.
+LABELLED = frozenset({"supervised"})
 
 # Images in a batch where the data set has as many: larger batches give contrast and correlations
 # more to work with, smaller ones give the others more updates in the same time.
@@ -59,14 +64,36 @@ BATCH_SIZES: dict[str, int] = {
     "byol": 256,
     "dino": 256,
     "emp": 64,
+    "supervised": 64,
 }
 
 # Methods that train one backbone and no other.
 OWN_BACKBONE: dict[str, str] = {"dense_autoencoder": "dense", "kmeans": "patches"}
 
 
-def create_method(name: str, backbone: Backbone, pictures: Pictures, policies: Policies) -> Method:
-    """Build a pre-training method by name; an unknown name is refused with the nearest ones."""
+def create_method(
+    name: str,
+    backbone: Backbone,
+    pictures: Pictures,
+    policies: Policies,
+    labels: Labels | None = None,
+) -> Method:
+    """Build a pre-training method by name; an unknown name is refused with the nearest ones.
+
+    Parameters
+    ----------
+    labels : Labels, optional
+        For the methods of `LABELLED`, which cannot do without; all others never see them.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    """
     if name not in METHODS:
         raise unknown("method", name, METHODS)
-    return METHODS[name](backbone, pictures, policies)
+    if name not in LABELLED:
+        return METHODS[name](backbone, pictures, policies)
+    if labels is None:
+        raise UsageError("usage.method", f"{name} learns from labels, and none were given")
+    return METHODS[name](backbone, pictures, policies, labels)

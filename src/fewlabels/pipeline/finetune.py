@@ -7,10 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fewlabels.core.errors import DataError, UsageError, unknown
-from fewlabels.data.dataset import require_classes
+from fewlabels.core.errors import UsageError, unknown
 from fewlabels.models.classifier import save_model
 from fewlabels.pipeline.fitting import Job, dry_plan, fit_classifier, fit_start, plan_steps
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
@@ -23,9 +20,7 @@ from fewlabels.pipeline.judging import (
 )
 from fewlabels.pipeline.pretrain import check_labels
 from fewlabels.pipeline.pretraining import drop_checkpoints
-from fewlabels.pipeline.stages import (
-    HEADS,
-)
+from fewlabels.pipeline.stages import HEADS, learned_rows
 from fewlabels.pipeline.starts import (
     UNTRAINED,
     Start,
@@ -34,7 +29,7 @@ from fewlabels.pipeline.starts import (
     open_start,
     seen_before,
 )
-from fewlabels.pipeline.task import DataOptions, Task, refuse_shortage
+from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
@@ -130,7 +125,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     if not dry_run and (done := already(out, config, "results.json")):
         return done
     task = open_start(found, options, policy=policy, device=device, reporter=reporter)
-    rows = visible_rows(task, labels, seed)
+    rows = learned_rows(task, labels, seed)
     name, built, fates = build_backbone(found, task, seed)
     job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
     if dry_run:
@@ -184,25 +179,6 @@ def _check(start: str, transfer: str, options: DataOptions) -> None:
         )
     if options.target is not None:
         raise UsageError("usage.target", "regression cannot be trained yet", "leave --target out")
-
-
-def visible_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
-    """Return the rows that may be learned from: of train alone.
-
-    Raises
-    ------
-    DataError
-        There are none, or one class only, or fewer a class than asked for.
-    """
-    dataset = task.dataset
-    require_classes(dataset)
-    if labels is not None:
-        refuse_shortage(task, labels)
-        return dataset.visible(labels, seed)
-    rows = dataset.labelled_rows("train")
-    if not len(rows):
-        raise DataError("data.labels", "no training image has a label", "label some, or --split")
-    return rows
 
 
 def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> dict[str, Any]:

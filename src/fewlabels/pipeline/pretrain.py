@@ -12,11 +12,12 @@ import torch
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
-from fewlabels.methods import METHODS, OWN_BACKBONE
+from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import (
     PretrainPlan,
+    learned_rows,
     new_backbone,
     new_method,
     pretrain_pace,
@@ -64,7 +65,7 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
         calibration.
     labels : int, optional
         Labels per class that the live probe may read; by default all but those of test.
-        Nothing is learned from them.
+        ``supervised`` learns from those of train, all other methods from none.
     seed : int
         Of weights, order, augmentation, and of the draw of the probe's labels.
     out : Path, optional
@@ -106,6 +107,8 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     if dry_run:
         return _dry_plan(task, settings)
     new_backbone(task, pick_backbone(backbone, task), seed)  # or refused, before a folder is made
+    if method in LABELLED:
+        learned_rows(task, labels, seed)  # likewise
     with RunFolder(out or default_folder("pretrain", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
@@ -135,7 +138,9 @@ def _settle(run: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, A
     if not path.exists():
         backbone = pick_backbone(settings["backbone"], task)
         duration = parse_duration(settings["budget"])
-        steps, pace = pretrain_steps(task, settings["method"], backbone, duration)
+        steps, pace = pretrain_steps(
+            task, settings["method"], backbone, duration, settings["labels"]
+        )
         plan = {"steps": steps, "seconds_per_step": pace, "backbone": backbone}
         run.write_json("plan.json", plan | {"policy": task.policy, "device": str(task.device)})
     found: dict[str, Any] = read_json(path)
@@ -149,7 +154,13 @@ def _train(
     if not len(rows):
         reporter.say("no labels are visible: the probe watches the rank of the embedding alone")
     settled = _settle(run, task, settings)
-    plan = PretrainPlan(settings["method"], settled["backbone"], settled["steps"], settings["seed"])
+    plan = PretrainPlan(
+        settings["method"],
+        settled["backbone"],
+        settled["steps"],
+        settings["seed"],
+        settings["labels"],
+    )
     probe = LiveProbe(task.dataset, task.pictures, task.device, rows=rows, bf16=task.bf16)
     trained = pretrain_in(
         run.path,
@@ -208,12 +219,12 @@ def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained)
 
 def _dry_plan(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
     name, method = pick_backbone(settings["backbone"], task), settings["method"]
-    duration = parse_duration(settings["budget"])
-    steps, pace = pretrain_steps(task, method, name, duration)
+    duration, labels = parse_duration(settings["budget"]), settings["labels"]
+    steps, pace = pretrain_steps(task, method, name, duration, labels)
     if duration.unit != "seconds":
-        pace = pretrain_pace(task, method, name)
+        pace = pretrain_pace(task, method, name, labels)
     seconds = steps * pace
-    built = new_method(task, method, name, 0)
+    built = new_method(task, method, name, 0, labels)
     values = sum(t.numel() for t in built.state_dict().values() if isinstance(t, torch.Tensor))
     stage = {"stage": f"pretrain {method}", "steps": steps, "seconds": seconds}
     images = len(task.dataset.rows("train"))

@@ -142,7 +142,7 @@ def pretrain_in(
     probes : int
         How often the probe is taken on the way.
     """
-    batch = pretrain_batches(task, plan.method, plan.seed).size
+    batch = pretrain_batches(task, plan.method, plan.seed, plan.labels).size
     with training_log(place, title, plan.steps, batch, reporter) as log:
         watcher = _Watcher(log, probe, probes, plan.method, reporter)
         method, trained = pretrain_encoder(

@@ -17,13 +17,14 @@ from torch import nn
 
 from fewlabels.core.errors import DataError
 from fewlabels.core.seeding import generator, stream
-from fewlabels.core.types import Backbone, Method
+from fewlabels.core.types import Backbone, Labels, Method
+from fewlabels.data.dataset import require_classes
 from fewlabels.data.loader import Batches, load
-from fewlabels.methods import BATCH_SIZES, create_method
+from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import LinearHead, MixtureHead
-from fewlabels.pipeline.task import Task
+from fewlabels.pipeline.task import Task, refuse_shortage
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
 from fewlabels.transfer import probes
@@ -56,12 +57,23 @@ Observe = Callable[[Method, int, dict[str, float]], None]
 
 @dataclass(frozen=True, slots=True)
 class PretrainPlan:
-    """What defines a pre-training."""
+    """What defines a pre-training.
+
+    Attributes
+    ----------
+    method, backbone : str
+    steps : int
+    seed : int
+        Of weights, order and augmentation, and of the draw of labels.
+    labels : int or None
+        Labels per class that a method of `fewlabels.methods.LABELLED` learns from.
+    """
 
     method: str
     backbone: str
     steps: int
     seed: int
+    labels: int | None = None
 
 
 def new_backbone(task: Task, name: str, seed: int) -> Backbone:
@@ -77,17 +89,56 @@ def on_device(task: Task, backbone: Backbone) -> Backbone:
     return moved
 
 
-def new_method(task: Task, method: str, backbone: str, seed: int) -> Method:
+def new_method(
+    task: Task, method: str, backbone: str, seed: int, labels: int | None = None
+) -> Method:
     """Build a method around a new backbone."""
     encoder = new_backbone(task, backbone, seed)
-    built = create_method(method, encoder, task.pictures, task.policies)
+    known = visible_labels(task, labels, seed) if method in LABELLED else None
+    built = create_method(method, encoder, task.pictures, task.policies, known)
     if isinstance(built, nn.Module):
         built.to(task.device)
     return built
 
 
-def pretrain_batches(task: Task, method: str, seed: int) -> Batches:
+def learned_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
+    """Return the labelled rows that may be learned from: of train alone.
+
+    Parameters
+    ----------
+    labels : int or None
+        How many a class; None takes all.
+    seed : int
+        Of the draw.
+
+    Raises
+    ------
+    DataError
+        There are none, or one class only, or fewer a class than asked for.
+    """
+    dataset = task.dataset
+    require_classes(dataset)
+    if labels is not None:
+        refuse_shortage(task, labels)
+        return dataset.visible(labels, seed)
+    rows = dataset.labelled_rows("train")
+    if not len(rows):
+        raise DataError("data.labels", "no training image has a label", "label some, or --split")
+    return rows
+
+
+def visible_labels(task: Task, labels: int | None, seed: int) -> Labels:
+    """Return the labels of `learned_rows`; all others are hidden."""
+    rows = torch.from_numpy(learned_rows(task, labels, seed))
+    table = torch.full((len(task.dataset.labels),), -1, dtype=torch.int64)
+    table[rows] = torch.from_numpy(np.asarray(task.dataset.labels))[rows]
+    return Labels(table, task.num_classes)
+
+
+def pretrain_batches(task: Task, method: str, seed: int, labels: int | None = None) -> Batches:
     """Return the batches of a pre-training: all training images, labels unseen.
+
+    Methods of `fewlabels.methods.LABELLED` get the images whose labels they may read.
 
     Raises
     ------
@@ -95,13 +146,17 @@ def pretrain_batches(task: Task, method: str, seed: int) -> Batches:
         With fewer than two training images.
     """
     rows = task.dataset.rows("train")
+    if method in LABELLED:
+        rows = learned_rows(task, labels, seed)
     if len(rows) < 2:
         raise DataError("data.few", f"{len(rows)} training images cannot train a network")
     size = min(BATCH_SIZES[method], len(rows))
     return Batches(task.dataset.store, rows, size, seed=stream(seed, "batches"), device=task.device)
 
 
-def pretrain_steps(task: Task, method: str, backbone: str, budget: Duration) -> tuple[int, float]:
+def pretrain_steps(
+    task: Task, method: str, backbone: str, budget: Duration, labels: int | None = None
+) -> tuple[int, float]:
     """Turn a budget into steps, by a short calibration where it is in seconds.
 
     Returns
@@ -109,20 +164,22 @@ def pretrain_steps(task: Task, method: str, backbone: str, budget: Duration) -> 
     tuple of (int, float)
         Steps, and the measured seconds a step (nan where none were measured).
     """
-    batches = pretrain_batches(task, method, 0)
+    batches = pretrain_batches(task, method, 0, labels)
     images = len(batches.rows)
     if budget.unit != "seconds":
         return budget.steps(images=images, batch_size=batches.size), float("nan")
-    pace = pretrain_pace(task, method, backbone)
+    pace = pretrain_pace(task, method, backbone, labels)
     steps = budget.steps(images=images, batch_size=batches.size, seconds_per_step=pace)
     return steps, pace
 
 
-def pretrain_pace(task: Task, method: str, backbone: str) -> float:
+def pretrain_pace(task: Task, method: str, backbone: str, labels: int | None = None) -> float:
     """Return the seconds one step of a pre-training takes, measured on a throw-away copy."""
-    batches = pretrain_batches(task, method, 0)
+    batches = pretrain_batches(task, method, 0, labels)
     plan = Plan(steps=1_000, seed=0, bf16=task.bf16)
-    return calibrate(lambda: new_method(task, method, backbone, 0), batches, plan, task.device)
+    return calibrate(
+        lambda: new_method(task, method, backbone, 0, labels), batches, plan, task.device
+    )
 
 
 def pretrain_encoder(
@@ -140,8 +197,8 @@ def pretrain_encoder(
     tuple of (Method, Trained)
         The method with its encoder, and what it cost.
     """
-    method = new_method(task, plan.method, plan.backbone, plan.seed)
-    batches = pretrain_batches(task, plan.method, plan.seed)
+    method = new_method(task, plan.method, plan.backbone, plan.seed, plan.labels)
+    batches = pretrain_batches(task, plan.method, plan.seed, plan.labels)
     trained = train(
         method,
         batches,

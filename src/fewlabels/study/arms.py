@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from fewlabels.core.errors import UsageError, unknown
-from fewlabels.methods import METHODS, OWN_BACKBONE
+from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 
 TRANSFERS = (
     "features",
@@ -121,8 +121,15 @@ def parse_arm(text: str) -> Arm:
         return Arm(text, "pixels", None, "pixels", transfer or "logistic")
     if method == "random":
         return Arm(text, "random", None, backbone or "auto", transfer or "features")
+    if method in LABELLED:
+        raise UsageError(
+            "usage.arm",
+            f"{text!r}: {method} pre-training takes the labels of another data set",
+            f"fewlabels pretrain SOURCE --method {method}, then fewlabels finetune DATA --from RUN",
+        )
     if method not in METHODS:
-        raise unknown("arm", text, [*DEFAULT_ARMS, *(f"{m}+features" for m in METHODS)])
+        free = [f"{name}+features" for name in METHODS if name not in LABELLED]
+        raise unknown("arm", text, [*DEFAULT_ARMS, *free])
     if not transfer:
         raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
     own = OWN_BACKBONE.get(method, "auto")
