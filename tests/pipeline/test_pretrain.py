@@ -14,7 +14,7 @@ import pytest
 from fewlabels.core.errors import DataError, UsageError
 from fewlabels.pipeline import stages
 from fewlabels.pipeline.folders import default_folder
-from fewlabels.pipeline.task import DataOptions
+from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.pipeline.verbs import inspect, pretrain
 from fewlabels.results.files import read_json, read_lines
 from fewlabels.results.runfolder import RunFolder
@@ -180,3 +180,34 @@ def test_without_a_folder_the_same_command_goes_on(
         assert default_folder("pretrain", "my photos", config | {"verb": "x"}).name.endswith("-2")
         run.finish()
     assert default_folder("pretrain", "my photos", config).name.endswith("-2")
+
+
+def test_supervised_pretraining_reads_the_visible_labels_of_train_alone(
+    pictures: DataOptions, tmp_path: Path
+) -> None:
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    table = stages.visible_labels(task, 3, 0).table.numpy()
+    rows = np.flatnonzero(table >= 0)
+    assert np.bincount(table[rows]).tolist() == [3, 3]
+    assert set(rows) <= set(task.dataset.rows("train"))
+    assert (table[rows] == task.dataset.labels[rows]).all()
+    batch = stages.pretrain_batches(task, "supervised", 0, 3)[0]
+    assert set(batch.indices.tolist()) <= set(rows.tolist())
+    every = stages.visible_labels(task, None, 0).table.numpy()
+    assert set(np.flatnonzero(every >= 0)) == set(task.dataset.labelled_rows("train"))
+
+    result = train(pictures, tmp_path / "run", method="supervised", labels=3, budget="40 steps")
+    assert result["final"]["train_accuracy"] > 0.8  # six pictures, forty times
+    assert (tmp_path / "run/model/model.safetensors").exists()
+
+
+def test_supervised_pretraining_without_labels_is_refused_before_a_folder_is_made(
+    pictures: DataOptions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for source in sorted(Path(pictures.data).glob("a/*.png"))[:20]:
+        (folder / source.name).write_bytes(source.read_bytes())
+    with pytest.raises(DataError):
+        train(DataOptions(str(folder)), tmp_path / "run", method="supervised")
+    assert not (tmp_path / "run").exists()
