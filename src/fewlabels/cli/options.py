@@ -142,8 +142,9 @@ Arms = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="What competes: scratch, pixels, random or method[:backbone]+transfer, as in "
-        "simclr+features. Default: the eight of docs/getting-started.md.",
+        help="What competes: scratch, pixels, random, method[:backbone]+transfer, as in "
+        "simclr+features, or a run folder or timm name with a transfer, as in "
+        "runs/source+features. Default: the eight of docs/getting-started.md.",
     ),
 ]
 Baseline = Annotated[

@@ -95,6 +95,14 @@ def stored_options(config: dict[str, Any], folder: Path) -> DataOptions:
     return DataOptions(**stored)
 
 
+def names_start(text: str) -> bool:
+    """Say whether a text can mean a start: a path, or a model with published weights."""
+    import timm
+
+    path = Path(text)
+    return bool(text) and (path.exists() or len(path.parts) > 1 or timm.is_model(text))
+
+
 def find_start(start: str, backbone: str, *, changed: bool = False) -> Start:
     """Find what a fine-tune starts from, before any data is opened.
 

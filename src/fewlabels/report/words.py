@@ -193,7 +193,8 @@ def method_title(name: Any) -> str:
 def start_of(arm: Record) -> str:
     """Return what an arm starts from: ``scratch``, ``pixels``, ``random`` or a method."""
     name = str(arm.get("name", "")).split("+")[0].split(":")[0]
-    return name if name in _PLAIN_STARTS else str(arm.get("method") or arm.get("start") or name)
+    known = arm.get("method") or arm.get("source") or arm.get("start")
+    return name if name in _PLAIN_STARTS else str(known or name)
 
 
 def is_plain(arm: Record) -> bool:

@@ -82,6 +82,7 @@ class Arm(Record):
     method: str | None
     backbone: str | None
     transfer: str | None
+    source: str | None = None
 
 
 class Streams(Record):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
+from fewlabels.pipeline.starts import names_start
+from fewlabels.study.given import Given
 
 TRANSFERS = (
     "features",
@@ -63,13 +65,17 @@ class Arm:
     ----------
     name : str
         As written by the user.
-    start : {"scratch", "pixels", "random", "pretrained"}
+    start : {"scratch", "pixels", "random", "pretrained", "given"}
     method : str or None
         The pre-training method.
     backbone : str
         ``auto`` until the data are known.
     transfer : str
         One of `TRANSFERS`.
+    source : str or None
+        The run folder or published weights that are given as a start.
+    given : Given or None
+        That start, once it is opened.
     """
 
     name: str
@@ -77,6 +83,8 @@ class Arm:
     method: str | None
     backbone: str
     transfer: str
+    source: str | None = None
+    given: Given | None = field(default=None, compare=False, repr=False)
 
     @property
     def trains(self) -> bool:
@@ -90,50 +98,75 @@ class Arm:
             "pixels": f"raw pixels, {_WORDS[self.transfer].removeprefix('frozen features, ')}",
             "random": f"an untrained network: {_WORDS[self.transfer]}",
             "pretrained": f"{self.method} pre-training, then {_WORDS[self.transfer]}",
+            "given": f"the weights of {self.source}, then {_WORDS[self.transfer]}",
         }
-        return {**asdict(self), "description": starts[self.start]}
+        return {
+            "name": self.name,
+            "start": self.start,
+            "method": self.method,
+            "backbone": self.backbone,
+            "transfer": self.transfer,
+            "source": self.source,
+            "description": starts[self.start],
+        }
 
 
 def parse_arm(text: str) -> Arm:
-    """Read ``scratch``, ``pixels``, ``random`` or ``method[:backbone]+transfer``.
+    """Read an arm as users write it.
+
+    ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run folder or
+    published weights, ``START+transfer``.
 
     Raises
     ------
     UsageError
-        For an unknown method or transfer.
+        For an unknown method, start or transfer.
 
     Examples
     --------
     >>> parse_arm("simclr:resnet18+features").backbone
     'resnet18'
+    >>> parse_arm("runs/source+features").source
+    'runs/source'
     """
-    start, _, transfer = text.strip().partition("+")
-    method, _, backbone = start.partition(":")
+    # The last plus counts: a folder may have one in its name.
+    start, plus, transfer = text.strip().rpartition("+")
+    if not plus:
+        start, transfer = transfer, ""
     if transfer and transfer not in TRANSFERS:
         raise unknown("transfer", transfer, TRANSFERS)
-    if method == "scratch":
-        if transfer not in ("", "parameters"):
-            raise UsageError("usage.arm", f"{text!r}: scratch has nothing to transfer", "scratch")
-        return Arm(text, "scratch", None, backbone or "auto", "parameters")
-    if method == "pixels":
-        if transfer == "parameters" or backbone:
-            raise UsageError("usage.arm", f"{text!r}: pixels have no weights", "pixels+logistic")
-        return Arm(text, "pixels", None, "pixels", transfer or "logistic")
-    if method == "random":
-        return Arm(text, "random", None, backbone or "auto", transfer or "features")
+    method, _, backbone = start.partition(":")
+    if method in ("scratch", "pixels", "random"):
+        return _untrained_arm(text, method, backbone, transfer)
     if method in LABELLED:
         raise UsageError(
             "usage.arm",
             f"{text!r}: {method} pre-training takes the labels of another data set",
-            f"fewlabels pretrain SOURCE --method {method}, then fewlabels finetune DATA --from RUN",
+            f"fewlabels pretrain SOURCE --method {method}, then the arm RUN+features",
         )
-    if method not in METHODS:
+    given = method not in METHODS and names_start(start)
+    if method not in METHODS and not given:
         free = [f"{name}+features" for name in METHODS if name not in LABELLED]
         raise unknown("arm", text, [*DEFAULT_ARMS, *free])
     if not transfer:
         raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
+    if given:
+        return Arm(text, "given", None, "auto", transfer, start)
     own = OWN_BACKBONE.get(method, "auto")
     return Arm(text, "pretrained", method, backbone or own, transfer)
+
+
+def _untrained_arm(text: str, start: str, backbone: str, transfer: str) -> Arm:
+    """Return an arm that no pre-training is part of."""
+    if start == "scratch":
+        if transfer not in ("", "parameters"):
+            raise UsageError("usage.arm", f"{text!r}: scratch has nothing to transfer", "scratch")
+        return Arm(text, "scratch", None, backbone or "auto", "parameters")
+    if start == "random":
+        return Arm(text, "random", None, backbone or "auto", transfer or "features")
+    if transfer == "parameters" or backbone:
+        raise UsageError("usage.arm", f"{text!r}: pixels have no weights", "pixels+logistic")
+    return Arm(text, "pixels", None, "pixels", transfer or "logistic")
 
 
 def parse_arms(names: list[str]) -> list[Arm]:

@@ -40,6 +40,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     task = comparison.task.with_split(unit.split)
     rows = comparison.rows(task, shots, draw)
     encoder = open_encoder(task, arm, unit, comparison.steps, rows, run.path, reporter)
+    task = encoder.task
     seed = training_seed(arm, shots, unit, draw)
     classifier = fit(task, arm, encoder, rows, comparison.steps, seed).classifier
     test = task.dataset.rows("test")

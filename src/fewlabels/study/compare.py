@@ -53,7 +53,8 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     options : DataOptions
         The data.
     arms : sequence of str, optional
-        ``scratch``, ``pixels``, ``random`` or ``method[:backbone]+transfer``.
+        ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer``, or a run folder or
+        published weights with a transfer, as in ``runs/source+features``.
     baseline : str
         The arm all others are judged against.
     labels : sequence of int, optional

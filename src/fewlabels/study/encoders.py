@@ -19,6 +19,7 @@ from fewlabels.pipeline.stages import PretrainPlan, feature_space, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.study.arms import Arm
+from fewlabels.study.given import digest
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.features import Space
@@ -31,6 +32,8 @@ class Encoder:
 
     Attributes
     ----------
+    task : Task
+        The data in the format that the encoder takes.
     backbone_name : str
     backbone : Backbone
     space : Space
@@ -39,11 +42,14 @@ class Encoder:
     steps, images_seen, seconds
         Of the pre-training.
     warning : str
-        Said aloud when it collapsed or did not learn.
+        Said aloud when it collapsed or did not learn, or has seen the test images.
     test_features : Tensor or None
         ``(n_test, F)``, extracted when first asked for.
+    digest : str
+        Hash of the weights, where they were given.
     """
 
+    task: Task
     backbone_name: str
     backbone: Backbone
     space: Space
@@ -53,13 +59,14 @@ class Encoder:
     seconds: float = 0.0
     warning: str = ""
     test_features: Tensor | None = None
+    digest: str = ""
 
 
 def start_key(arm: Arm, task: Task) -> str:
     """Return a name of the arm's start; arms that share it share an encoder."""
     backbone = pick_backbone(arm.backbone, task)
     # Scratch draws its own weights cell by cell and only needs the untrained network's shape.
-    start = "random" if arm.start == "scratch" else arm.method or arm.start
+    start = "random" if arm.start == "scratch" else arm.method or arm.source or arm.start
     return f"{start}-{backbone}"
 
 
@@ -83,7 +90,14 @@ def open_encoder(
     """
     name = pick_backbone(arm.backbone, task)
     cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
-    if arm.start == "pretrained":
+    weights = ""
+    if arm.given is not None:
+        task = arm.given.task_of(unit.split)
+        name, backbone = arm.given.backbone()
+        weights = digest(backbone)
+        cost |= {"steps": arm.given.steps, "images_seen": arm.given.images_seen}
+        cost |= {"seconds": arm.given.seconds, "warning": arm.given.warning(unit.split)}
+    elif arm.start == "pretrained":
         place = folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
         backbone, cost = _pretrained(task, arm, unit, steps, name, place, reporter)
     else:
@@ -92,6 +106,7 @@ def open_encoder(
     space = feature_space(task, backbone, labelled)
     took = time.perf_counter() - began
     return Encoder(
+        task,
         name,
         backbone,
         space,
@@ -100,6 +115,7 @@ def open_encoder(
         images_seen=int(cost["images_seen"]),
         seconds=float(cost["seconds"]),
         warning=str(cost["warning"]),
+        digest=weights,
     )
 
 

@@ -21,6 +21,7 @@ from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
 from fewlabels.study.cells import load_cell, save_cell, score_cell
 from fewlabels.study.encoders import Encoder, open_encoder, release, start_key
+from fewlabels.study.given import open_given
 from fewlabels.study.plan import (
     OWN_LABELS,
     Steps,
@@ -118,20 +119,25 @@ class Comparison:
         return np.unique(np.concatenate(drawn))
 
     def _fill_cells(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
-        todo = list(self._planned(task, unit))
+        todo = list(self._planned(unit, encoders))
         title = f"cells (split {unit.split}, seed {unit.pretraining})"
         with self.reporter.stage(title, len(todo), what="cells") as advance:
             for done, (arm, shots, draw, streams, name) in enumerate(todo, 1):
                 row = load_cell(self.folder / "cells", name)
                 if row is None:
-                    row = self._cell(task, arm, shots, draw, streams, name, encoders[arm.name])
+                    row = self._cell(arm, shots, draw, streams, name, encoders[arm.name])
                 self.cells.append(row)
                 advance(done)
 
-    def _planned(self, task: Task, unit: Unit) -> Iterator[tuple[Arm, int, int, Streams, str]]:
+    def _planned(
+        self, unit: Unit, encoders: dict[str, Encoder]
+    ) -> Iterator[tuple[Arm, int, int, Streams, str]]:
         known = {cell["id"] for cell in self.cells}
-        key = data_key(task)
+        tasks = {id(encoder.task): encoder.task for encoder in encoders.values()}
+        keys = {place: data_key(task) for place, task in tasks.items()}
         for arm in self.arms:
+            task = encoders[arm.name].task
+            key = keys[id(task)]
             for shots in self.shots:
                 for draw in unit.draws:
                     starts = arm.start in ("pretrained", "random")
@@ -145,7 +151,8 @@ class Comparison:
                         **({} if not arm.method else self.steps.pretrain),
                         "fit": self._fit_steps(arm, task, shots),
                     }
-                    name = cell_id(task, key, arm, shots, streams, steps)
+                    weights = encoders[arm.name].digest
+                    name = cell_id(task, key, arm, shots, streams, steps, weights=weights)
                     # Cells that no pre-training seed touches are shared by all units of a split.
                     if name not in known:
                         yield arm, shots, draw, streams, name
@@ -158,7 +165,6 @@ class Comparison:
 
     def _cell(
         self,
-        task: Task,
         arm: Arm,
         shots: int,
         draw: int,
@@ -166,6 +172,7 @@ class Comparison:
         name: str,
         encoder: Encoder,
     ) -> dict[str, Any]:
+        task = encoder.task
         rows = self.rows(task, shots, draw)
         test = task.dataset.rows("test")
         try:
@@ -251,7 +258,17 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         )
     if settings.labels:
         refuse_shortage(task, max(settings.labels))
-    return task, arms
+    return task, [open_arm(arm, options, settings, reporter) for arm in arms]
+
+
+def open_arm(arm: Arm, options: DataOptions, settings: Settings, reporter: Reporter) -> Arm:
+    """Return the arm with its given start opened; any other arm as it is."""
+    if arm.source is None:
+        return arm
+    given = open_given(
+        arm.source, options, policy=settings.policy, device=settings.device, reporter=reporter
+    )
+    return replace(arm, given=given, backbone=given.start.backbone_name)
 
 
 def lay_out(task: Task, settings: Settings) -> list[Unit]:
@@ -267,7 +284,7 @@ def lay_out(task: Task, settings: Settings) -> list[Unit]:
 
 def with_backbone(arm: Arm, backbone: str) -> Arm:
     """Return the arm on the backbone named for all, unless it names its own."""
-    keep = arm.start == "pixels" or arm.backbone != "auto"
+    keep = arm.start in ("pixels", "given") or arm.backbone != "auto"
     return arm if keep else replace(arm, backbone=backbone)
 
 

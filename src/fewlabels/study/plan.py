@@ -138,14 +138,23 @@ class Costs:
 
 def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
     """Time a few steps of each kind of transfer on the slowest backbone that takes part."""
-    trained = {pick_backbone(a.backbone, task) for a in arms if a.trains}
-    encoders = {pick_backbone(a.backbone, task) for a in arms if a.start != "pixels"}
+    trained = _networks(task, [arm for arm in arms if arm.trains])
+    encoders = _networks(task, [arm for arm in arms if arm.start != "pixels"])
     return Costs(
-        finetune=max((_finetune_pace(task, b, max(labels)) for b in trained), default=0.0),
-        extraction=max((_extraction_seconds(task, b) for b in encoders), default=0.0),
+        finetune=max((_finetune_pace(t, b, max(labels)) for t, b in trained), default=0.0),
+        extraction=max((_extraction_seconds(t, b) for t, b in encoders), default=0.0),
         labels=tuple(labels),
         steps=finetune_steps(task, max(labels), pretrained=True),
     )
+
+
+def _networks(task: Task, arms: Sequence[Arm]) -> list[tuple[Task, str]]:
+    """Return the networks of some arms, each once, with the data in the format it takes."""
+    found = {}
+    for arm in arms:
+        seen = arm.given.task if arm.given else task
+        found[pick_backbone(arm.backbone, seen), seen.pictures] = seen
+    return [(seen, name) for (name, _), seen in found.items()]
 
 
 def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration) -> Steps:
@@ -210,7 +219,14 @@ def _extraction_seconds(task: Task, backbone: str) -> float:
 
 
 def cell_id(
-    task: Task, key: str, arm: Arm, shots: int, streams: Streams, steps: dict[str, int]
+    task: Task,
+    key: str,
+    arm: Arm,
+    shots: int,
+    streams: Streams,
+    steps: dict[str, int],
+    *,
+    weights: str = "",
 ) -> str:
     """Return the hash that names a cell: of everything that can change its result.
 
@@ -218,6 +234,8 @@ def cell_id(
     ----------
     key : str
         From `data_key`.
+    weights : str
+        Hash of a given start's weights.
     """
     about: dict[str, Any] = {
         "version": __version__,
@@ -228,6 +246,8 @@ def cell_id(
         "steps": steps,
         "device": task.device.type,
     }
+    if weights:
+        about["weights"] = weights
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 

@@ -50,7 +50,7 @@ def folds_of(labels: np.ndarray, seed: int) -> np.ndarray | None:
 
 
 def fold_hits(
-    task: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, out: np.ndarray, steps: Steps
+    arm: Arm, encoder: Encoder, rows: np.ndarray, out: np.ndarray, steps: Steps
 ) -> np.ndarray:
     """Return whether an arm that did not see the labels of the fold `out` is right about them.
 
@@ -66,6 +66,7 @@ def fold_hits(
     ndarray
         ``(out.sum(),)`` bool.
     """
+    task = encoder.task
     seed = stream(0, "fold", arm.name, int(np.flatnonzero(out)[0])) % 2**31
     fitted = fit(task, arm, encoder, rows[~out], steps, seed)
     if arm.trains:
@@ -77,7 +78,6 @@ def fold_hits(
 
 
 def held_out(
-    task: Task,
     arm: Arm,
     encoder: Encoder,
     rows: np.ndarray,
@@ -93,7 +93,7 @@ def held_out(
     """
     found: list[np.ndarray] = []
     for place, fold in enumerate(np.unique(folds)):
-        found.append(fold_hits(task, arm, encoder, rows, folds == fold, steps))
+        found.append(fold_hits(arm, encoder, rows, folds == fold, steps))
         done = np.concatenate(found)
         error = np.sqrt(max(done.mean() * (1 - done.mean()), 0.05) / len(done))
         ahead = float(np.mean(leader[: place + 1])) if leader else 0.0
@@ -144,7 +144,7 @@ def choose(
     count = len(np.unique(folds))
     # Frozen features first: they are cheap, and set the mark for the arms that train.
     for arm in sorted(ordered, key=lambda arm: arm.trains):
-        found = held_out(task, arm, encoders[arm.name], rows, folds, steps, leader=leader)
+        found = held_out(arm, encoders[arm.name], rows, folds, steps, leader=leader)
         hits = np.concatenate(found)
         low, high = wilson(int(hits.sum()), len(hits))
         row = {"arm": arm.name, "score": float(hits.mean()), "low": low, "high": high}

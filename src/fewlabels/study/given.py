@@ -1,0 +1,87 @@
+"""Starts that a comparison is given: run folders of other data, and published weights.
+
+Their images may have another size, or other channels, than the comparison's own; so every
+given start sees the same images, splits and labels in a format of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fewlabels.core.types import Backbone
+from fewlabels.pipeline.starts import Start, build_backbone, find_start, open_start, seen_before
+from fewlabels.pipeline.task import DataOptions, Task
+from fewlabels.results.files import read_json
+from fewlabels.training.progress import Reporter
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """A given start, opened.
+
+    Attributes
+    ----------
+    start : Start
+    task : Task
+        The comparison's data in the format that the start takes.
+    steps, images_seen, seconds
+        Of its training, where its run folder tells; else 0.
+    """
+
+    start: Start
+    task: Task
+    steps: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+
+    def task_of(self, split: int) -> Task:
+        """Return the data under a split, still in the format of the start."""
+        return replace(self.task.with_split(split), pictures=self.task.pictures)
+
+    def backbone(self) -> tuple[str, Backbone]:
+        """Return the start's backbone, its name first, loaded anew."""
+        name, built, _ = build_backbone(self.start, self.task, 0)
+        return name, built
+
+    def warning(self, split: int) -> str:
+        """Return what makes the start's scores under a split less than honest, or nothing."""
+        return seen_before(self.start, self.task_of(split))
+
+
+def open_given(
+    source: str, options: DataOptions, *, policy: str, device: str, reporter: Reporter
+) -> Given:
+    """Open a start and the data in the format it takes.
+
+    Raises
+    ------
+    UsageError, ModelError
+        It is not there, or cannot take these images.
+    """
+    start = find_start(source, "auto")
+    task = open_start(start, options, policy=policy, device=device, reporter=reporter)
+    return Given(start, task, *_cost(source))
+
+
+def _cost(source: str) -> tuple[int, int, float]:
+    """Return the steps, images and seconds that a run folder says it took."""
+    place = Path(source) / "results.json"
+    if not place.exists():
+        return 0, 0, 0.0
+    found = read_json(place)
+    return (
+        int(found.get("steps") or 0),
+        int(found.get("images_seen") or 0),
+        float(found.get("seconds") or 0.0),
+    )
+
+
+def digest(backbone: Backbone) -> str:
+    """Return a hash of the weights of a backbone: folders may keep their name and change."""
+    found = hashlib.sha256()
+    for name, value in backbone.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
