@@ -63,6 +63,8 @@ def test_an_arm_may_start_from_a_run_or_published_weights(
         ("scratch+features", "usage.arm", "scratch"),
         ("supervised+features", "usage.arm", "pretrain SOURCE"),
         ("runs/source", "usage.arm", "runs/source+features"),
+        ("simclr+knn:tiny", "usage.transfer", "knn"),
+        ("random+structure", "usage.arm", "simclr+structure"),
         ("", "usage.arm", ""),
     ],
 )
@@ -71,6 +73,13 @@ def test_anything_else_is_refused_with_a_way_on(text: str, code: str, hint: str)
         parse_arm(text)
     assert caught.value.code == code
     assert hint in caught.value.hint
+
+
+def test_structure_may_name_the_network_it_carries_into() -> None:
+    arm = parse_arm("runs/source+structure:conv-32-64-64")
+    assert (arm.source, arm.transfer, arm.into) == ("runs/source", "structure", "conv-32-64-64")
+    assert arm.at_full_rate
+    assert not parse_arm("simclr+parameters").at_full_rate
 
 
 def test_a_comparison_needs_two_different_arms() -> None:
@@ -93,7 +102,7 @@ def test_the_default_arms_are_sound() -> None:
 @pytest.mark.parametrize("transfer", TRANSFERS)
 def test_every_method_meets_every_transfer(method: str, transfer: str) -> None:
     arm = parse_arm(f"{method}+{transfer}")
-    assert arm.trains == (transfer == "parameters")
+    assert arm.trains == (transfer in ("parameters", "structure"))
     row = arm.describe()
     assert row["name"] == f"{method}+{transfer}"
     assert method in str(row["description"])

@@ -36,7 +36,7 @@ def source(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_source(settings: Settings, source: Path) -> Settings:
-    arms = ("pixels", f"{source}+features", f"{source}+parameters")
+    arms = ("pixels", *(f"{source}+{kind}" for kind in ("features", "parameters", "structure")))
     return replace(settings, arms=arms, labels=(4,))
 
 
@@ -50,15 +50,16 @@ def test_a_run_competes_in_its_own_format(
     chosen = with_source(settings, source)
     comparison = start(tmp_path / "run", with_settings=chosen)
     assert all(row["failed"] is None for row in comparison.cells)
-    plain, frozen, tuned = (rows_of(comparison, arm) for arm in chosen.arms)
+    plain, frozen, tuned, changed = (rows_of(comparison, arm) for arm in chosen.arms)
     # No pre-training of this comparison touches them: one cell a draw, shared by both units.
-    assert len(plain) == len(frozen) == len(tuned) == 2
+    assert len(plain) == len(frozen) == len(tuned) == len(changed) == 2
     assert [row["streams"]["labels"] for row in frozen] == [0, 1]
     assert all(row["streams"]["pretraining"] is None for row in frozen + tuned)
     cost = read_json(source / "results.json")
     assert all(row["pretrain_seconds"] == cost["seconds"] for row in frozen + tuned)
     assert all(row["steps"] == cost["steps"] for row in frozen)
     assert {row["steps"] for row in tuned} == {cost["steps"] + 4}
+    assert {row["steps"] for row in changed} == {cost["steps"] + 4}
     given = comparison.arms[1].given
     assert given is not None
     assert (given.task.pictures.size, comparison.task.pictures.size) == (16, 8)

@@ -64,7 +64,9 @@ def chosen(
         name: SimpleNamespace(warning="collapsed" if name in warned else "") for name in NAMES
     }
 
-    def hits(arm: Any, _encoder: Any, _rows: Any, out: np.ndarray, _steps: Any) -> np.ndarray:
+    def hits(
+        _task: Any, arm: Any, _encoder: Any, _rows: Any, out: np.ndarray, _steps: Any
+    ) -> np.ndarray:
         tried.append(arm.name)
         return np.arange(int(out.sum())) < round(rates[arm.name] * int(out.sum()))
 

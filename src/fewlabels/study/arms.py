@@ -18,6 +18,7 @@ TRANSFERS = (
     "knn",
     "spreading",
     "parameters",
+    "structure",
 )
 
 DEFAULT_ARMS = (
@@ -54,6 +55,7 @@ _WORDS = {
     "knn": "frozen features, nearest neighbours",
     "spreading": "frozen features, labels spread over the unlabelled images",
     "parameters": "head first, then all weights trained",
+    "structure": "what fits carried into another network, all of it trained",
 }
 
 
@@ -76,6 +78,8 @@ class Arm:
         The run folder or published weights that are given as a start.
     given : Given or None
         That start, once it is opened.
+    into : str
+        The network that ``structure`` carries weights into; the start's own if empty.
     """
 
     name: str
@@ -85,11 +89,17 @@ class Arm:
     transfer: str
     source: str | None = None
     given: Given | None = field(default=None, compare=False, repr=False)
+    into: str = ""
 
     @property
     def trains(self) -> bool:
         """Whether its weights are trained on the labels."""
-        return self.transfer == "parameters"
+        return self.transfer in ("parameters", "structure")
+
+    @property
+    def at_full_rate(self) -> bool:
+        """Whether they are trained as long and as fast as from scratch."""
+        return self.start == "scratch" or self.transfer == "structure"
 
     def describe(self) -> dict[str, str | None]:
         """Return the arm as a row of ``comparison.json``."""
@@ -115,7 +125,8 @@ def parse_arm(text: str) -> Arm:
     """Read an arm as users write it.
 
     ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run folder or
-    published weights, ``START+transfer``.
+    published weights, ``START+transfer``. The transfer ``structure`` may name the network that
+    weights are carried into, as in ``START+structure:tiny``.
 
     Raises
     ------
@@ -133,8 +144,9 @@ def parse_arm(text: str) -> Arm:
     start, plus, transfer = text.strip().rpartition("+")
     if not plus:
         start, transfer = transfer, ""
-    if transfer and transfer not in TRANSFERS:
-        raise unknown("transfer", transfer, TRANSFERS)
+    transfer, _, into = transfer.partition(":")
+    if (transfer and transfer not in TRANSFERS) or (into and transfer != "structure"):
+        raise unknown("transfer", f"{transfer}:{into}" if into else transfer, TRANSFERS)
     method, _, backbone = start.partition(":")
     if method in ("scratch", "pixels", "random"):
         return _untrained_arm(text, method, backbone, transfer)
@@ -151,13 +163,19 @@ def parse_arm(text: str) -> Arm:
     if not transfer:
         raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
     if given:
-        return Arm(text, "given", None, "auto", transfer, start)
+        return Arm(text, "given", None, "auto", transfer, start, into=into)
     own = OWN_BACKBONE.get(method, "auto")
-    return Arm(text, "pretrained", method, backbone or own, transfer)
+    return Arm(text, "pretrained", method, backbone or own, transfer, into=into)
 
 
 def _untrained_arm(text: str, start: str, backbone: str, transfer: str) -> Arm:
     """Return an arm that no pre-training is part of."""
+    if transfer == "structure":
+        raise UsageError(
+            "usage.arm",
+            f"{text!r}: {start} has no trained weights to carry over",
+            "simclr+structure",
+        )
     if start == "scratch":
         if transfer not in ("", "parameters"):
             raise UsageError("usage.arm", f"{text!r}: scratch has nothing to transfer", "scratch")

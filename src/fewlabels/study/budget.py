@@ -87,7 +87,7 @@ def _fit_seconds(
         count = label_count(task, shots)
         each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
         if arm.trains:
-            each = finetune_steps(task, count, pretrained=arm.start != "scratch") * costs.finetune
+            each = finetune_steps(task, count, pretrained=not arm.at_full_rate) * costs.finetune
         folds = FOLDS if count >= ENOUGH * task.num_classes else 0
         total += each * (cells + folds)
     return total
@@ -97,7 +97,7 @@ def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: C
     """Return the seconds of fitting the chosen arm once more, were it the dearest."""
     most = max(label_count(task, shots) for shots in settings.labels or (OWN_LABELS,))
     fits = [
-        finetune_steps(task, most, pretrained=arm.start != "scratch") * costs.finetune
+        finetune_steps(task, most, pretrained=not arm.at_full_rate) * costs.finetune
         for arm in arms
         if arm.trains
     ]
@@ -139,7 +139,7 @@ def _arm_row(
     task: Task, arm: Arm, shots: int, units: Sequence[Unit], steps: Steps
 ) -> dict[str, Any]:
     count = label_count(task, shots)
-    table = steps.scratch if arm.start == "scratch" else steps.finetune
+    table = steps.scratch if arm.at_full_rate else steps.finetune
     each = table[str(count)] if arm.trains else 0
     cells = sum(len(u.draws) for u in units)
     if arm.start in ("scratch", "pixels"):

@@ -22,6 +22,7 @@ from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
 from fewlabels.study.plan import Steps, Streams
 from fewlabels.training.cost import peak_memory_mb
+from fewlabels.transfer.structure import carry_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,10 @@ def fit(
     """
     began = time.perf_counter()
     labels = task.dataset.labels[rows]
-    if arm.start == "scratch":
-        fresh = new_backbone(task, encoder.backbone_name, seed)
+    if arm.at_full_rate:
+        fresh = new_backbone(task, arm.into or encoder.backbone_name, seed)
+        if arm.transfer == "structure":
+            carry_over(fresh, encoder.backbone.state_dict())
         classifier, trained = finetune(
             task, fresh, rows, head=None, steps=_nearest(steps.scratch, len(rows)), seed=seed
         )

@@ -14,7 +14,7 @@ from fewlabels.pipeline.stages import features, score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.cells import fit
-from fewlabels.study.encoders import Encoder, open_encoder
+from fewlabels.study.encoders import Encoder, open_encoder, task_of
 from fewlabels.study.engine import Comparison
 from fewlabels.study.plan import training_seed
 from fewlabels.training.progress import Reporter
@@ -40,7 +40,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     task = comparison.task.with_split(unit.split)
     rows = comparison.rows(task, shots, draw)
     encoder = open_encoder(task, arm, unit, comparison.steps, rows, run.path, reporter)
-    task = encoder.task
+    task = task_of(arm, encoder, task)
     seed = training_seed(arm, shots, unit, draw)
     classifier = fit(task, arm, encoder, rows, comparison.steps, seed).classifier
     test = task.dataset.rows("test")
@@ -48,7 +48,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     save_model(
         run.path / "model",
         classifier.backbone,
-        encoder.backbone_name,
+        arm.into or encoder.backbone_name,
         task.pictures,
         short_side=task.dataset.store.short_side,
         head=classifier.head,

@@ -70,6 +70,15 @@ def start_key(arm: Arm, task: Task) -> str:
     return f"{start}-{backbone}"
 
 
+def task_of(arm: Arm, encoder: Encoder, own: Task) -> Task:
+    """Return the data as an arm's classifier takes them.
+
+    That is the encoder's format, but where its weights are carried into a network for the
+    comparison's `own` images.
+    """
+    return own if arm.transfer == "structure" else encoder.task
+
+
 def open_encoder(
     task: Task,
     arm: Arm,

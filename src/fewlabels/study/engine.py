@@ -20,7 +20,7 @@ from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
 from fewlabels.study.cells import load_cell, save_cell, score_cell
-from fewlabels.study.encoders import Encoder, open_encoder, release, start_key
+from fewlabels.study.encoders import Encoder, open_encoder, release, start_key, task_of
 from fewlabels.study.given import open_given
 from fewlabels.study.plan import (
     OWN_LABELS,
@@ -119,24 +119,24 @@ class Comparison:
         return np.unique(np.concatenate(drawn))
 
     def _fill_cells(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
-        todo = list(self._planned(unit, encoders))
+        todo = list(self._planned(task, unit, encoders))
         title = f"cells (split {unit.split}, seed {unit.pretraining})"
         with self.reporter.stage(title, len(todo), what="cells") as advance:
-            for done, (arm, shots, draw, streams, name) in enumerate(todo, 1):
+            for done, (arm, shots, streams, name) in enumerate(todo, 1):
                 row = load_cell(self.folder / "cells", name)
                 if row is None:
-                    row = self._cell(arm, shots, draw, streams, name, encoders[arm.name])
+                    row = self._cell(task, arm, shots, streams, name, encoders[arm.name])
                 self.cells.append(row)
                 advance(done)
 
     def _planned(
-        self, unit: Unit, encoders: dict[str, Encoder]
-    ) -> Iterator[tuple[Arm, int, int, Streams, str]]:
+        self, own: Task, unit: Unit, encoders: dict[str, Encoder]
+    ) -> Iterator[tuple[Arm, int, Streams, str]]:
         known = {cell["id"] for cell in self.cells}
-        tasks = {id(encoder.task): encoder.task for encoder in encoders.values()}
+        tasks = {id(task): task for task in [own, *(e.task for e in encoders.values())]}
         keys = {place: data_key(task) for place, task in tasks.items()}
         for arm in self.arms:
-            task = encoders[arm.name].task
+            task = task_of(arm, encoders[arm.name], own)
             key = keys[id(task)]
             for shots in self.shots:
                 for draw in unit.draws:
@@ -155,25 +155,25 @@ class Comparison:
                     name = cell_id(task, key, arm, shots, streams, steps, weights=weights)
                     # Cells that no pre-training seed touches are shared by all units of a split.
                     if name not in known:
-                        yield arm, shots, draw, streams, name
+                        yield arm, shots, streams, name
 
     def _fit_steps(self, arm: Arm, task: Task, shots: int) -> int:
         if not arm.trains:
             return 0
-        table = self.steps.scratch if arm.start == "scratch" else self.steps.finetune
+        table = self.steps.scratch if arm.at_full_rate else self.steps.finetune
         return table[str(label_count(task, shots))]
 
     def _cell(
         self,
+        own: Task,
         arm: Arm,
         shots: int,
-        draw: int,
         streams: Streams,
         name: str,
         encoder: Encoder,
     ) -> dict[str, Any]:
-        task = encoder.task
-        rows = self.rows(task, shots, draw)
+        task = task_of(arm, encoder, own)
+        rows = self.rows(task, shots, streams.labels)
         test = task.dataset.rows("test")
         try:
             row, probabilities = score_cell(task, arm, shots, streams, encoder, rows, self.steps)

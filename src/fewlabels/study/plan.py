@@ -140,11 +140,12 @@ def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Cos
     """Time a few steps of each kind of transfer on the slowest backbone that takes part."""
     trained = _networks(task, [arm for arm in arms if arm.trains])
     encoders = _networks(task, [arm for arm in arms if arm.start != "pixels"])
+    carried = any(arm.at_full_rate for arm in arms if arm.method)
     return Costs(
         finetune=max((_finetune_pace(t, b, max(labels)) for t, b in trained), default=0.0),
         extraction=max((_extraction_seconds(t, b) for t, b in encoders), default=0.0),
         labels=tuple(labels),
-        steps=finetune_steps(task, max(labels), pretrained=True),
+        steps=finetune_steps(task, max(labels), pretrained=not carried),
     )
 
 
@@ -154,6 +155,8 @@ def _networks(task: Task, arms: Sequence[Arm]) -> list[tuple[Task, str]]:
     for arm in arms:
         seen = arm.given.task if arm.given else task
         found[pick_backbone(arm.backbone, seen), seen.pictures] = seen
+        if arm.into:
+            found[arm.into, task.pictures] = task
     return [(seen, name) for (name, _), seen in found.items()]
 
 
@@ -240,7 +243,7 @@ def cell_id(
     about: dict[str, Any] = {
         "version": __version__,
         "data": key,
-        "arm": [arm.start, arm.method, pick_backbone(arm.backbone, task), arm.transfer],
+        "arm": [arm.start, arm.method, pick_backbone(arm.backbone, task), arm.transfer, arm.into],
         "shots": shots,
         "streams": asdict(streams),
         "steps": steps,

@@ -17,7 +17,7 @@ from fewlabels.pipeline.stages import features, score
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import FIXED_ORDER, Arm
 from fewlabels.study.cells import fit, head_probabilities
-from fewlabels.study.encoders import Encoder
+from fewlabels.study.encoders import Encoder, task_of
 from fewlabels.study.plan import Steps
 
 ENOUGH = 4  # labels in the smallest class
@@ -50,7 +50,7 @@ def folds_of(labels: np.ndarray, seed: int) -> np.ndarray | None:
 
 
 def fold_hits(
-    arm: Arm, encoder: Encoder, rows: np.ndarray, out: np.ndarray, steps: Steps
+    own: Task, arm: Arm, encoder: Encoder, rows: np.ndarray, out: np.ndarray, steps: Steps
 ) -> np.ndarray:
     """Return whether an arm that did not see the labels of the fold `out` is right about them.
 
@@ -66,7 +66,7 @@ def fold_hits(
     ndarray
         ``(out.sum(),)`` bool.
     """
-    task = encoder.task
+    task = task_of(arm, encoder, own)
     seed = stream(0, "fold", arm.name, int(np.flatnonzero(out)[0])) % 2**31
     fitted = fit(task, arm, encoder, rows[~out], steps, seed)
     if arm.trains:
@@ -78,6 +78,7 @@ def fold_hits(
 
 
 def held_out(
+    task: Task,
     arm: Arm,
     encoder: Encoder,
     rows: np.ndarray,
@@ -93,7 +94,7 @@ def held_out(
     """
     found: list[np.ndarray] = []
     for place, fold in enumerate(np.unique(folds)):
-        found.append(fold_hits(arm, encoder, rows, folds == fold, steps))
+        found.append(fold_hits(task, arm, encoder, rows, folds == fold, steps))
         done = np.concatenate(found)
         error = np.sqrt(max(done.mean() * (1 - done.mean()), 0.05) / len(done))
         ahead = float(np.mean(leader[: place + 1])) if leader else 0.0
@@ -144,7 +145,7 @@ def choose(
     count = len(np.unique(folds))
     # Frozen features first: they are cheap, and set the mark for the arms that train.
     for arm in sorted(ordered, key=lambda arm: arm.trains):
-        found = held_out(arm, encoders[arm.name], rows, folds, steps, leader=leader)
+        found = held_out(task, arm, encoders[arm.name], rows, folds, steps, leader=leader)
         hits = np.concatenate(found)
         low, high = wilson(int(hits.sum()), len(hits))
         row = {"arm": arm.name, "score": float(hits.mean()), "low": low, "high": high}
