@@ -40,6 +40,13 @@ def asked(resume: Resume) -> str | None:
     return None if resume is Resume.auto else resume.value
 
 
+class Keep(StrEnum):
+    """Which weights of a training that is watched on validation images."""
+
+    best = "best"
+    last = "last"
+
+
 class Split(StrEnum):
     """Which held-out images."""
 
@@ -117,7 +124,8 @@ Backbone = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="tiny, conv-32-64-128, conv-32-64-64 or any timm name; auto: by device and size.",
+        help="tiny, conv-32-64-128, conv-32-64-64 (also with -sigmoid or -tanh, and -avg) or any "
+        "timm name; auto: by device and size.",
     ),
 ]
 Policy = Annotated[
@@ -125,6 +133,18 @@ Policy = Annotated[
     typer.Option(
         metavar="NAME", help="Augmentation: natural, digits, medical or none; auto looks at them."
     ),
+]
+Imbalance = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="For classes of unequal size: none, class weights, balanced sampling, or logits "
+        "adjusted by class frequency.",
+    ),
+]
+Optimizer = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="adamw, adam or sgd; auto: what the method comes with."),
 ]
 Labels = Annotated[
     int | None,

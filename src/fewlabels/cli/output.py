@@ -111,6 +111,7 @@ def show_inspect(result: Record) -> None:
             ("unreadable", f"{result['unreadable']:,}"),
             ("duplicates", f"{len(result['duplicates']):,} pictures more than once"),
             ("leaks", f"{len(result['leaks']):,} between splits"),
+            ("likeness", _likeness(result.get("likeness"))),
         ]
     )
     classes = sorted(result["classes"].items(), key=lambda pair: -pair[1])
@@ -119,6 +120,14 @@ def show_inspect(result: Record) -> None:
     for row in result["quarantine"][:_MANY]:
         _say(f"unreadable: {row['path']}: {row['reason']}")
     _warn(result)
+
+
+def _likeness(found: Record | None) -> str:
+    """Say how near the unlabelled images are to the labelled ones."""
+    if not found:
+        return ""
+    pairs = f"an unlabelled image is told from a labelled one in {100 * found['auc']:.0f} of 100"
+    return f"{pairs} pairs (50 by guessing)"
 
 
 def show_training(result: Record) -> None:
@@ -142,6 +151,8 @@ def show_training(result: Record) -> None:
             ("peak memory", memory(result.get("peak_memory_mb"))),
             ("final", final),
             ("probe", _percent(result.get("probe"), "leave-one-out neighbours")),
+            ("likeness", _likeness(result.get("likeness"))),
+            ("validation", (result.get("stopping") or {}).get("said", "")),
         ]
     )
     _show_tensors(result)

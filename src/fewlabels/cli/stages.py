@@ -48,6 +48,7 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
         str, typer.Option(metavar="TIME", help="As 90s, 5m, 1h, 2000steps or 20epochs.")
     ] = "5m",
     policy: flag.Policy = "auto",
+    optimizer: flag.Optimizer = "auto",
     labels: flag.Labels = None,
     seed: flag.Seed = 0,
     image_size: flag.ImageSize = None,
@@ -81,6 +82,7 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
             backbone=backbone,
             budget=budget,
             policy=policy,
+            optimizer=optimizer,
             labels=labels,
             seed=seed,
             device=device.value,
@@ -128,6 +130,15 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
         float,
         typer.Option("--l2-sp", metavar="X", help="How hard weights are held near their start."),
     ] = 0.0,
+    imbalance: flag.Imbalance = "none",
+    optimizer: flag.Optimizer = "auto",
+    keep: Annotated[
+        flag.Keep,
+        typer.Option(
+            help="Without --labels and with 100 validation images: best ends early and keeps the "
+            "weights of the lowest validation loss, last trains to the end.",
+        ),
+    ] = flag.Keep.best,
     labels: flag.Labels = None,
     seed: flag.Seed = 0,
     backbone: flag.Backbone = "auto",
@@ -163,6 +174,9 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             tune=tune,
             layer_decay=layer_decay,
             l2_sp=l2_sp,
+            imbalance=imbalance,
+            optimizer=optimizer,
+            keep=keep.value,
             labels=labels,
             seed=seed,
             backbone=backbone,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fewlabels.core.errors import DataError
+from fewlabels.data import likeness
 from fewlabels.data.listing import escape
 from fewlabels.data.splits import NAMES, OUT, TEST, TRAIN
 
@@ -137,6 +138,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
     counts = np.pad(counts, (0, len(dataset.classes) - len(counts)))
     names = [escape(name) for name in dataset.classes]
     splits = {name: len(dataset.rows(name)) for name in NAMES}
+    alike = likeness.of_pixels(dataset)
     return {
         "images": len(dataset),
         "labelled": int(known.sum()),
@@ -151,7 +153,8 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
         "duplicates": [[_path(dataset, row) for row in group.tolist()] for group in groups],
         "leaks": [_leak(dataset, copy, kept) for copy, kept in dataset.leaks.tolist()],
         "imbalance": float(counts.max() / counts.min()) if len(counts) > 1 else None,
-        "warnings": _warnings(dataset, counts, groups),
+        "warnings": [*_warnings(dataset, counts, groups), *likeness.warnings(alike)],
+        "likeness": alike,
         "sizes": _sizes(dataset),
         "channels": dataset.channels,
         "image_size": dataset.pictures_size,

@@ -1,7 +1,8 @@
 """The order of images, and batches on the device, as pure functions of the step.
 
 Step `t` takes positions ``t * size`` to ``(t + 1) * size`` of an endless stream of
-permutations of the rows, so training resumes anywhere by its step number alone.
+permutations of the rows, or of a stream that names every class equally often, so training
+resumes anywhere by its step number alone.
 """
 
 from __future__ import annotations
@@ -77,20 +78,78 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step; any step, in any order."""
+        picked, epochs = self._draw(np.arange(step * self.size, (step + 1) * self.size))
+        return load(self.reader, picked, self.device, torch.from_numpy(epochs))
+
+    def _draw(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows, and how often each was drawn before, of positions in the stream."""
         count = len(self.rows)
-        positions = np.arange(step * self.size, (step + 1) * self.size)
         epochs, places = positions // count, positions % count
-        picked = np.empty(self.size, dtype=np.int64)
+        picked = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs):
             here = epochs == epoch
             picked[here] = self.rows[self._order(int(epoch))[places[here]]]
-        return load(self.reader, picked, self.device, torch.from_numpy(epochs))
+        return picked, epochs
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             if len(self._orders) > 2:
                 self._orders.pop(min(self._orders))
-            key = generator(self.seed, "order", epoch)
-            order = torch.randperm(len(self.rows), generator=key, dtype=torch.int64)
-            self._orders[epoch] = order.numpy()
+            self._orders[epoch] = _permutation(len(self.rows), self.seed, "order", epoch)
         return self._orders[epoch]
+
+
+class BalancedBatches(Batches):
+    """Batches in which every class comes equally often, whatever its size.
+
+    The stream is cut into rounds that name every class once, in an order keyed by the round.
+    The images of a class come in permutations of their own, so that none of them is drawn
+    again before all others of its class.
+
+    Parameters
+    ----------
+    labels : ndarray
+        ``(n,)`` int64 class of each of the `rows`.
+
+    Other parameters are those of `Batches`.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        rows: np.ndarray,
+        labels: np.ndarray,
+        size: int,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(reader, rows, size, seed=seed, device=device)
+        self._classes = [self.rows[labels == name] for name in np.unique(labels)]
+        self._latest: dict[int, tuple[int, np.ndarray]] = {}
+
+    def _draw(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        count = len(self._classes)
+        rounds, places = positions // count, positions % count
+        picked, epochs = np.empty_like(positions), np.empty_like(positions)
+        for at, (turn, place) in enumerate(zip(rounds.tolist(), places.tolist(), strict=True)):
+            if not at or place == 0:
+                named = _permutation(count, self.seed, "round", turn)
+            name = int(named[place])
+            # A round draws one image of each class: its number is how many came before.
+            epochs[at], here = divmod(turn, len(self._classes[name]))
+            picked[at] = self._classes[name][self._order_of(name, int(epochs[at]))[here]]
+        return picked, epochs
+
+    def _order_of(self, name: int, epoch: int) -> np.ndarray:
+        """Return the order of the images of a class in an epoch of their own."""
+        if self._latest.get(name, (-1,))[0] != epoch:
+            count = len(self._classes[name])
+            self._latest[name] = epoch, _permutation(count, self.seed, "order", name, epoch)
+        return self._latest[name][1]
+
+
+def _permutation(count: int, seed: int, *names: str | int) -> np.ndarray:
+    key = generator(seed, *names)
+    order: np.ndarray = torch.randperm(count, generator=key, dtype=torch.int64).numpy()
+    return order

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -14,13 +16,19 @@ from fewlabels.models import small
 from fewlabels.models.dense import DenseEncoder
 from fewlabels.models.patches import PatchDictionary
 
-SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {
-    "tiny": small.tiny,
+PLAIN: dict[str, Callable[..., small.SmallCNN]] = {
     "conv-32-64-128": small.conv_32_64_128,
     "conv-32-64-64": small.conv_32_64_64,
     "conv-32-64-64-dense-64": small.conv_32_64_64_dense_64,
     "conv-32-64-128-128-dense-512": small.conv_32_64_128_128_dense_512,
 }
+# The plain networks with another activation, average pooling or both: conv-32-64-64-tanh-avg.
+# A part of the name, because a name is what model folders and arms already carry.
+VARIANTS: dict[str, Callable[[int, int], small.SmallCNN]] = {
+    f"{name}{kind}{pool}": partial(build, activation=kind[1:] or "relu", pooling=pool[1:] or "max")
+    for (name, build), kind, pool in product(PLAIN.items(), ("", "-sigmoid", "-tanh"), ("", "-avg"))
+}
+SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {"tiny": small.tiny, **PLAIN}
 
 
 class Pixels(Backbone):
@@ -47,6 +55,7 @@ class Pixels(Backbone):
 # All that need no library but this one.
 OURS: dict[str, Callable[[int, int], Backbone]] = {
     **SMALL,
+    **VARIANTS,
     "dense": DenseEncoder,
     "patches": PatchDictionary,
     "pixels": Pixels,

@@ -6,12 +6,24 @@ it, `num_features` is the length of the pooled vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fewlabels.core.types import Backbone
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+# ceil_mode keeps 1-pixel maps alive when images are tiny.
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "max": partial(nn.MaxPool2d, 2, ceil_mode=True),
+    "avg": partial(nn.AvgPool2d, 2, ceil_mode=True),
+}
 
 
 class SmallCNN(Backbone):
@@ -28,16 +40,20 @@ class SmallCNN(Backbone):
     in_chans : int
         Channels of the images.
     pool : sequence of bool, optional
-        Where a 2x2 max pooling follows a convolution.
+        Where a 2x2 pooling follows a convolution.
     norm : bool
         Whether batch normalisation follows every convolution.
     grid : int
         Side of the pooled map: features are ``channels[-1] * grid ** 2``.
     dense : int
-        Width of a dense layer with ReLU over the pooled map; 0 for none.
+        Width of a dense layer with its activation over the pooled map; 0 for none.
+    activation : str
+        A key of `ACTIVATIONS`.
+    pooling : str
+        A key of `POOLINGS`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a plain network is made of
         self,
         channels: Sequence[int],
         strides: Sequence[int],
@@ -47,6 +63,8 @@ class SmallCNN(Backbone):
         norm: bool = True,
         grid: int = 1,
         dense: int = 0,
+        activation: str = "relu",
+        pooling: str = "max",
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -55,19 +73,21 @@ class SmallCNN(Backbone):
         blocks: list[nn.Module] = []
         before = in_chans
         for place, (width, stride) in enumerate(zip(channels, strides, strict=True)):
-            block = _block(
-                before, width, stride if place == 0 else 1, norm, bool(pool) and pool[place]
-            )
+            block = _block(before, width, stride if place == 0 else 1, norm, activation)
+            if pool and pool[place]:
+                block.append(POOLINGS[pooling]())
             if place and stride > 1:
-                # ceil_mode keeps 1-pixel maps alive when images are tiny.
                 block.insert(0, nn.AvgPool2d(stride, ceil_mode=True))
             blocks.append(block)
             before = width
         self.blocks = nn.ModuleList(blocks)
         self.dense: nn.Module = nn.Identity()
         if dense:
-            self.dense = nn.Sequential(nn.Linear(self.num_features, dense), nn.ReLU())
+            linear = nn.Linear(self.num_features, dense)
+            self.dense = nn.Sequential(linear, ACTIVATIONS[activation]())
             self.num_features = dense
+        if activation != "relu":
+            draw_for(self, activation)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to ``(B, channels, h, w)``."""
@@ -88,13 +108,24 @@ def pool_grid(x: Tensor, grid: int) -> Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(x, grid).flatten(1)
 
 
-def _block(before: int, width: int, stride: int, norm: bool, pool: bool) -> nn.Sequential:
+def draw_for(network: nn.Module, activation: str) -> None:
+    """Draw weights for sigmoid or tanh so that signals keep their size (Glorot and Bengio 2010).
+
+    A sigmoid has a quarter of the slope of the identity at zero, hence the gain of 4.
+    """
+    gain = 4.0 if activation == "sigmoid" else nn.init.calculate_gain("tanh")
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(part.weight, gain)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def _block(before: int, width: int, stride: int, norm: bool, activation: str) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(before, width, 3, stride, 1, bias=not norm)]
     if norm:
         layers.append(nn.BatchNorm2d(width))
-    layers.append(nn.ReLU(inplace=True))
-    if pool:
-        layers.append(nn.MaxPool2d(2, ceil_mode=True))
+    layers.append(ACTIVATIONS[activation]())
     return nn.Sequential(*layers)
 
 
@@ -115,22 +146,40 @@ def tiny(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
     return SmallCNN(channels, strides, in_chans=in_chans)
 
 
-def conv_32_64_128(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
-    """Return Conv 32-64-128, 3x3, ReLU, with max pooling after each (road R1)."""
+def conv_32_64_128(
+    in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
+) -> SmallCNN:
+    """Return Conv 32-64-128, 3x3, with pooling after each (road R1)."""
     return SmallCNN(
-        (32, 64, 128), (1, 1, 1), in_chans=in_chans, pool=(True, True, True), norm=False
+        (32, 64, 128),
+        (1, 1, 1),
+        in_chans=in_chans,
+        pool=(True, True, True),
+        norm=False,
+        activation=activation,
+        pooling=pooling,
     )
 
 
-def conv_32_64_64(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
-    """Return Conv 32-64-64, 3x3, ReLU, with max pooling after the first two (road R6)."""
+def conv_32_64_64(
+    in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
+) -> SmallCNN:
+    """Return Conv 32-64-64, 3x3, with pooling after the first two (road R6)."""
     return SmallCNN(
-        (32, 64, 64), (1, 1, 1), in_chans=in_chans, pool=(True, True, False), norm=False
+        (32, 64, 64),
+        (1, 1, 1),
+        in_chans=in_chans,
+        pool=(True, True, False),
+        norm=False,
+        activation=activation,
+        pooling=pooling,
     )
 
 
-def conv_32_64_64_dense_64(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
-    """Return Conv 32-64-64 with max pooling after the first two, then dense 64 (road R6)."""
+def conv_32_64_64_dense_64(
+    in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
+) -> SmallCNN:
+    """Return Conv 32-64-64 with pooling after the first two, then dense 64 (road R6)."""
     return SmallCNN(
         (32, 64, 64),
         (1, 1, 1),
@@ -139,11 +188,15 @@ def conv_32_64_64_dense_64(in_chans: int = 3, image_size: int = 32) -> SmallCNN:
         norm=False,
         grid=_halved(image_size, 2),
         dense=64,
+        activation=activation,
+        pooling=pooling,
     )
 
 
-def conv_32_64_128_128_dense_512(in_chans: int = 3, image_size: int = 224) -> SmallCNN:
-    """Return Conv 32-64-128-128 with max pooling after each, then dense 512 (road R3)."""
+def conv_32_64_128_128_dense_512(
+    in_chans: int = 3, image_size: int = 224, *, activation: str = "relu", pooling: str = "max"
+) -> SmallCNN:
+    """Return Conv 32-64-128-128 with pooling after each, then dense 512 (road R3)."""
     return SmallCNN(
         (32, 64, 128, 128),
         (1, 1, 1, 1),
@@ -152,6 +205,8 @@ def conv_32_64_128_128_dense_512(in_chans: int = 3, image_size: int = 224) -> Sm
         norm=False,
         grid=_halved(image_size, 4),
         dense=512,
+        activation=activation,
+        pooling=pooling,
     )
 
 

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fewlabels.core.errors import UsageError, unknown
-from fewlabels.models.classifier import save_model
-from fewlabels.pipeline.fitting import Job, dry_plan, fit_classifier, fit_start, plan_steps
+from fewlabels.pipeline.fitting import (
+    Job,
+    dry_plan,
+    fit_classifier,
+    fit_start,
+    plan_steps,
+    save_classifier,
+)
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.judging import (
     class_counts,
@@ -18,6 +24,7 @@ from fewlabels.pipeline.judging import (
     training_accuracy,
     validation,
 )
+from fewlabels.pipeline.parts import with_parts
 from fewlabels.pipeline.pretrain import check_labels
 from fewlabels.pipeline.pretraining import drop_checkpoints
 from fewlabels.pipeline.stages import HEADS, learned_rows
@@ -30,13 +37,14 @@ from fewlabels.pipeline.starts import (
     seen_before,
 )
 from fewlabels.pipeline.task import DataOptions
+from fewlabels.pipeline.watching import held_rows
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.parameters import PRETRAINED, TUNE, FineTuneConfig
+from fewlabels.transfer.parameters import PRETRAINED, SCRATCH, TUNE, FineTuneConfig
 from fewlabels.transfer.structure import Fate, counts
 
 TRANSFERS = ("parameters", "structure", *HEADS)
@@ -52,6 +60,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     tune: str = "all",
     layer_decay: float = 1.0,
     l2_sp: float = 0.0,
+    imbalance: str = "none",
+    optimizer: str = "auto",
+    keep: str = "best",
     backbone: str = "auto",
     budget: str = "2m",
     policy: str = "auto",
@@ -84,6 +95,15 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     tune, layer_decay, l2_sp : str, float, float
         Which stages are trained, how much slower earlier ones are, and how hard the weights
         are held near their start: see `fewlabels.transfer.parameters.FineTuneConfig`.
+    imbalance : str
+        What is done about classes of unequal size: ``none``, class ``weights``, balanced
+        ``sampling`` or adjusted ``logits``; see `fewlabels.transfer.imbalance`.
+    optimizer : str
+        ``adamw``, ``adam`` or ``sgd``; see `fewlabels.training.optimizers`.
+    keep : {"best", "last"}
+        Where validation may be watched (without `labels`, and with enough images): ``best``
+        ends the training early and keeps the weights of the lowest validation loss, ``last``
+        trains to the end; see `fewlabels.training.stopping`.
     backbone, policy, device : str
         Network of an untrained start, augmentation and device; ``auto`` chooses.
     budget : str
@@ -109,6 +129,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     reporter = reporter or Reporter()
     _check(start, transfer, options)
     tuning = _tuning(start, transfer, tune, layer_decay, l2_sp)
+    tuning = with_parts(tuning, transfer, imbalance, optimizer, keep)
     check_labels(labels)
     duration = parse_duration(budget)
     settings: dict[str, Any] = {
@@ -119,6 +140,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     }
     settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
     settings |= {"tune": tune, "layer_decay": layer_decay, "l2_sp": l2_sp}
+    settings |= {"imbalance": imbalance, "optimizer": optimizer, "keep": keep}
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
     found = find_start(start, backbone, changed=transfer == "structure")
     config["split_seed"] = found.split_seed
@@ -128,6 +150,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     rows = learned_rows(task, labels, seed)
     name, built, fates = build_backbone(found, task, seed)
     job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
+    job = replace(job, held=held_rows(task, rows, labels), keep=keep)
     if dry_run:
         return dry_plan(job)
     with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
@@ -161,7 +184,7 @@ def _tuning(
             "--tune, --layer-decay and --l2-sp say how trained weights are trained further",
             "--transfer parameters, and --from something else than scratch",
         )
-    return changed
+    return SCRATCH if start == "scratch" or transfer == "structure" else changed
 
 
 def _check(start: str, transfer: str, options: DataOptions) -> None:
@@ -189,21 +212,12 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
     if not plan.exists():
         run.write_json("plan.json", plan_steps(job, head))
     classifier, cost = fit_classifier(run, job, head, int(read_json(plan)["steps"]))
-    save_model(
-        run.path / "model",
-        classifier.backbone,
-        job.backbone_name,
-        task.pictures,
-        short_side=task.dataset.store.short_side,
-        head=classifier.head,
-        classes=task.dataset.classes,
-        grid=classifier.grid,
-    )
+    save_classifier(run.path / "model", job, classifier)
     val = validation(run, task, classifier, job.rows)
     accuracy = training_accuracy(task, classifier, job.rows)
     seen = seen_before(job.start, task)
     short = short_classes(task.dataset, job.rows, labels)
-    warnings = [*([seen] if seen else []), *short, *overfit(accuracy, val)]
+    warnings = [*([seen] if seen else []), *short, *overfit(accuracy, val, cost["stopping"])]
     for text in warnings:
         job.reporter.say(f"warning: {text}")
     if val and labels is not None:

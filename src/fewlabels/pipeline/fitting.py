@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from fewlabels.core.types import Backbone
-from fewlabels.models.classifier import Classifier
-from fewlabels.pipeline.pretraining import last_metrics, training_log
+from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, training_log
 from fewlabels.pipeline.stages import (
     GRID,
     feature_space,
@@ -22,9 +23,11 @@ from fewlabels.pipeline.stages import (
 )
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
+from fewlabels.pipeline.watching import check_every, finetune_watched
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.cost import peak_memory_mb
 from fewlabels.training.durations import Duration
+from fewlabels.training.loop import Trained
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import PRETRAINED, FineTuneConfig
 
@@ -47,7 +50,11 @@ class Job:
     budget : Duration
     reporter : Reporter
     config : FineTuneConfig
-        How parameters are trained that have been trained before.
+        How parameters are trained.
+    held : ndarray or None
+        Validation rows that training is watched on; None where there are none to be used.
+    keep : {"best", "last"}
+        Which weights of a training that is watched.
     """
 
     task: Task
@@ -60,6 +67,8 @@ class Job:
     budget: Duration
     reporter: Reporter
     config: FineTuneConfig = PRETRAINED
+    held: np.ndarray | None = None
+    keep: str = "best"
 
     @property
     def labels(self) -> np.ndarray:
@@ -91,7 +100,8 @@ def fit_start(job: Job) -> nn.Module | None:
         return None
     kind = "logistic" if job.trains else job.transfer
     space = feature_space(job.task, job.backbone, job.rows)
-    return fit_head(space, job.rows, job.labels, job.task.num_classes, kind)
+    classes, imbalance = job.task.num_classes, job.config.imbalance
+    return fit_head(space, job.rows, job.labels, classes, kind, imbalance)
 
 
 def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
@@ -116,28 +126,71 @@ def fit_classifier(
     if not job.trains:
         assert head is not None
         cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
-        cost["peak_memory_mb"] = peak_memory_mb(task.device)
+        cost |= {"peak_memory_mb": peak_memory_mb(task.device), "stopping": None}
         return Classifier(job.backbone, head, grid=GRID).eval(), cost
     size = PRETRAINED.batch_size
     with training_log(run.path, "finetune", steps, size, job.reporter) as log:
-        classifier, trained = finetune(
-            task,
-            job.backbone,
-            job.rows,
-            head=head,
-            steps=steps,
-            seed=job.seed,
-            config=job.config,
-            folder=run.path / "checkpoints",
-            watch=log,
-        )
+        classifier, trained, stopping = _train(run, job, head, steps, log)
     return classifier, {
         "steps": trained.steps,
         "images_seen": trained.images_seen,
         "seconds": trained.seconds,
         "peak_memory_mb": trained.peak_memory_mb,
         "final": last_metrics(trained, run.path),
+        "stopping": stopping,
     }
+
+
+def _train(
+    run: RunFolder, job: Job, head: nn.Module | None, steps: int, log: TrainingLog
+) -> tuple[Classifier, Trained, dict[str, Any] | None]:
+    """Train, watched where there is something to watch; keep the weights not chosen as well."""
+    place = run.path / "checkpoints"
+    if job.held is None:
+        classifier, trained = finetune(
+            job.task,
+            job.backbone,
+            job.rows,
+            head=head,
+            steps=steps,
+            seed=job.seed,
+            config=job.config,
+            folder=place,
+            watch=log,
+        )
+        return classifier, trained, None
+    watched = finetune_watched(
+        job.task,
+        job.backbone,
+        job.rows,
+        job.held,
+        head=head,
+        steps=steps,
+        seed=job.seed,
+        config=job.config,
+        keep=job.keep,
+        every=check_every(steps, log.every),
+        folder=place,
+        watch=log,
+    )
+    if watched.other is not None:
+        other = "last" if watched.stopping["kept"] == "best" else "best"
+        save_classifier(place / other, job, watched.other)
+    return watched.classifier, watched.trained, watched.stopping
+
+
+def save_classifier(folder: Path, job: Job, classifier: Classifier) -> None:
+    """Write a classifier of this fine-tune as a model folder."""
+    save_model(
+        folder,
+        classifier.backbone,
+        job.backbone_name,
+        job.task.pictures,
+        short_side=job.task.dataset.store.short_side,
+        head=classifier.head,
+        classes=job.task.dataset.classes,
+        grid=classifier.grid,
+    )
 
 
 def dry_plan(job: Job) -> dict[str, Any]:

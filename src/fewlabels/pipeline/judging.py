@@ -39,8 +39,19 @@ def training_accuracy(task: Task, classifier: Classifier, rows: np.ndarray) -> f
     return float((predicted == task.dataset.labels[rows[even]]).mean())
 
 
-def overfit(accuracy: float, val: dict[str, Any] | None) -> list[str]:
+def overfit(
+    accuracy: float, val: dict[str, Any] | None, stopping: dict[str, Any] | None = None
+) -> list[str]:
     """Say in words where the training images were learned by heart.
+
+    Parameters
+    ----------
+    accuracy : float
+        On the images that were learned from, in [0, 1].
+    val : dict or None
+        Scores of the classifier on validation images.
+    stopping : dict or None
+        What was found while it trained; see `fewlabels.pipeline.watching.record`.
 
     Examples
     --------
@@ -52,9 +63,11 @@ def overfit(accuracy: float, val: dict[str, Any] | None) -> list[str]:
     if val is None or accuracy < val["accuracy"]["high"] + OVERFIT:
         return []
     held = val["accuracy"]["value"]
+    curve = f"; {stopping['said']}" if stopping else ""
     return [
         f"overfit: {100 * accuracy:.0f} % of the labelled training images are right and "
-        f"{100 * held:.0f} % of the validation images; more labels or a pre-trained start help"
+        f"{100 * held:.0f} % of the validation images{curve}; more labels or a pre-trained start "
+        "help"
     ]
 
 

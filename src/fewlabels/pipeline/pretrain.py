@@ -10,15 +10,16 @@ import numpy as np
 import torch
 
 from fewlabels.core.errors import UsageError, unknown
+from fewlabels.core.types import Backbone
+from fewlabels.data import likeness
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
-from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
+from fewlabels.methods import METHODS, OWN_BACKBONE
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import (
     PretrainPlan,
-    learned_rows,
-    new_backbone,
+    features,
     new_method,
     pretrain_pace,
     pretrain_steps,
@@ -29,6 +30,7 @@ from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.durations import parse_duration
+from fewlabels.training.optimizers import OPTIMIZERS, Reoptimized
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.live_probe import PROBES, LiveProbe
 
@@ -42,6 +44,7 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     backbone: str = "auto",
     budget: str = "5m",
     policy: str = "auto",
+    optimizer: str = "auto",
     labels: int | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -63,6 +66,9 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     budget : str
         Such as ``5m``, ``2000 steps`` or ``20 epochs``. Seconds become steps once, by a short
         calibration.
+    optimizer : str
+        ``adamw``, ``adam`` or ``sgd`` instead of the method's own; see
+        `fewlabels.training.optimizers`.
     labels : int, optional
         Labels per class that the live probe may read; by default all but those of test.
         ``supervised`` learns from those of train, all other methods from none.
@@ -89,6 +95,8 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     reporter = reporter or Reporter()
     if method not in METHODS:
         raise unknown("method", method, METHODS)
+    if optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
     if backbone == "auto":
         backbone = OWN_BACKBONE.get(method, backbone)
     check_labels(labels)
@@ -99,16 +107,15 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
         "budget": budget,
         "policy": policy,
     }
-    settings |= {"labels": labels, "seed": seed, "device": device}
+    settings |= {"labels": labels, "seed": seed, "device": device, "optimizer": optimizer}
     config = {"verb": "pretrain", "data": asdict(options), "split_seed": 0, "settings": settings}
     if not dry_run and (done := already(out, config, "results.json")):
         return done
     task = open_task(options, policy=policy, device=device, reporter=reporter)
     if dry_run:
         return _dry_plan(task, settings)
-    new_backbone(task, pick_backbone(backbone, task), seed)  # or refused, before a folder is made
-    if method in LABELLED:
-        learned_rows(task, labels, seed)  # likewise
+    # Refused, where they are, before a folder is made.
+    Reoptimized(new_method(task, method, pick_backbone(backbone, task), seed, labels), optimizer)
     with RunFolder(out or default_folder("pretrain", task.dataset.name, config)) as run:
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
@@ -160,6 +167,7 @@ def _train(
         settled["steps"],
         settings["seed"],
         settings["labels"],
+        settings["optimizer"],
     )
     probe = LiveProbe(task.dataset, task.pictures, task.device, rows=rows, bf16=task.bf16)
     trained = pretrain_in(
@@ -193,9 +201,23 @@ def _knn(probe: LiveProbe, trained: Pretrained, rows: np.ndarray) -> dict[str, f
     return {"value": share, "low": low, "high": high}
 
 
+def encoder_likeness(task: Task, encoder: Backbone) -> dict[str, Any] | None:
+    """Compare unlabelled and labelled images by the features of an encoder.
+
+    None where a group is too small; see `fewlabels.data.likeness.compare`.
+    """
+    labelled, unlabelled = likeness.sample(task.dataset)
+    if min(len(labelled), len(unlabelled)) < likeness.FEWEST:
+        return None
+    x, y = (features(task, encoder, rows).numpy() for rows in (labelled, unlabelled))
+    return likeness.named(likeness.compare(x, y), task.dataset, unlabelled)
+
+
 def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained) -> dict[str, Any]:
     cost = trained.cost
+    alike = encoder_likeness(task, trained.encoder)
     warnings = [trained.warning] if trained.warning else []
+    warnings += likeness.warnings(alike, "in the encoder's features, ")
     return {
         "schema": 1,
         "kind": "pretrain",
@@ -211,6 +233,7 @@ def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained)
         "peak_memory_mb": cost.peak_memory_mb,
         "final": trained.final,
         "rank": trained.rank,
+        "likeness": alike,
         "inspect": task.dataset.report,
         "environment": describe(str(task.device)),
         "warnings": [*task.dataset.report["warnings"], *warnings],

@@ -19,7 +19,7 @@ from fewlabels.core.errors import DataError
 from fewlabels.core.seeding import generator, stream
 from fewlabels.core.types import Backbone, Labels, Method
 from fewlabels.data.dataset import require_classes
-from fewlabels.data.loader import Batches, load
+from fewlabels.data.loader import BalancedBatches, Batches, load
 from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
@@ -27,8 +27,10 @@ from fewlabels.models.heads import LinearHead, MixtureHead
 from fewlabels.pipeline.task import Task, refuse_shortage
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
+from fewlabels.training.optimizers import Reoptimized
 from fewlabels.transfer import probes
 from fewlabels.transfer.features import Space, build_space, extract
+from fewlabels.transfer.imbalance import adjust, class_weights, head_remedy
 from fewlabels.transfer.parameters import (
     FREEZE_NORM_BELOW,
     PRETRAINED,
@@ -42,7 +44,7 @@ FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling
 GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
 
 # The small models of frozen features by name; `features` averages two of them.
-PROBES: dict[str, Callable[[Space, np.ndarray, np.ndarray, int], nn.Module]] = {
+PROBES: dict[str, Callable[..., nn.Module]] = {
     "logistic": probes.logistic,
     "ridge": probes.ridge,
     "svm": probes.svm,
@@ -74,6 +76,7 @@ class PretrainPlan:
     steps: int
     seed: int
     labels: int | None = None
+    optimizer: str = "auto"
 
 
 def new_backbone(task: Task, name: str, seed: int) -> Backbone:
@@ -200,7 +203,7 @@ def pretrain_encoder(
     method = new_method(task, plan.method, plan.backbone, plan.seed, plan.labels)
     batches = pretrain_batches(task, plan.method, plan.seed, plan.labels)
     trained = train(
-        method,
+        method if plan.optimizer == "auto" else Reoptimized(method, plan.optimizer),
         batches,
         Plan(plan.steps, stream(plan.seed, "pretrain"), task.bf16),
         device=task.device,
@@ -240,7 +243,12 @@ def features(task: Task, backbone: Backbone, rows: np.ndarray) -> torch.Tensor:
 
 
 def fit_head(
-    space: Space, rows: np.ndarray, labels: np.ndarray, classes: int, kind: str
+    space: Space,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    kind: str,
+    imbalance: str = "none",
 ) -> nn.Module:
     """Fit a small model on frozen features.
 
@@ -249,13 +257,19 @@ def fit_head(
     kind : str
         A key of `PROBES`, or ``features``, the average opinion of logistic regression and
         label spreading.
+    imbalance : str
+        What is done about classes of unequal size, where this model knows it.
     """
+    remedy = head_remedy(kind, imbalance)
+    weights = [class_weights(labels, classes)] if remedy == "weights" else []
     if kind == "features":
-        return MixtureHead(
-            probes.logistic(space, rows, labels, classes, whitened=True),
-            probes.spreading(space, rows, labels, classes),
-        )
-    return PROBES[kind](space, rows, labels, classes)
+        head = probes.logistic(space, rows, labels, classes, *weights, whitened=True)
+        head = adjust(head, labels) if remedy == "logits" else head
+        return MixtureHead(head, probes.spreading(space, rows, labels, classes))
+    fitted = PROBES[kind](space, rows, labels, classes, *weights)
+    if remedy == "logits" and isinstance(fitted, LinearHead):
+        return adjust(fitted, labels)
+    return fitted
 
 
 def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
@@ -273,7 +287,7 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
     head: nn.Module | None,
     steps: int,
     seed: int,
-    config: FineTuneConfig = PRETRAINED,
+    config: FineTuneConfig | None = None,
     folder: Path | None = None,
     watch: Watch | None = None,
 ) -> tuple[Classifier, Trained]:
@@ -283,13 +297,13 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
     ----------
     head : nn.Module or None
         A fitted linear head to start from; None trains everything from scratch.
-    config : FineTuneConfig
-        Settings where there is a head to start from; scratch has its own.
+    config : FineTuneConfig, optional
+        By default `PRETRAINED` where there is a head to start from, else `SCRATCH`.
     """
-    method = _finetune_method(task, backbone, rows, head, seed, config)
+    method = finetune_method(task, backbone, rows, head, seed, config)
     trained = train(
         method,
-        _finetune_batches(task, rows, method, seed),
+        finetune_batches(task, rows, method, seed),
         Plan(steps, stream(seed, "finetune"), task.bf16),
         device=task.device,
         folder=folder,
@@ -303,25 +317,26 @@ def finetune_pace(
     backbone: Backbone,
     rows: np.ndarray,
     head: nn.Module | None,
-    config: FineTuneConfig = PRETRAINED,
+    config: FineTuneConfig | None = None,
 ) -> float:
     """Return the seconds one step of a fine-tune takes, measured on a throw-away copy."""
 
     def build() -> FineTune:
-        return _finetune_method(task, backbone, rows, head, 0, config)
+        return finetune_method(task, backbone, rows, head, 0, config)
 
-    batches = _finetune_batches(task, rows, build(), 0)
+    batches = finetune_batches(task, rows, build(), 0)
     return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
 
 
-def _finetune_method(
+def finetune_method(
     task: Task,
     backbone: Backbone,
     rows: np.ndarray,
     head: nn.Module | None,
     seed: int,
-    config: FineTuneConfig,
+    config: FineTuneConfig | None = None,
 ) -> FineTune:
+    """Return what `finetune` trains, on a copy of the backbone."""
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
     if isinstance(head, LinearHead):
@@ -337,19 +352,18 @@ def _finetune_method(
         task.dataset.labels[rows],
         task.pictures,
         task.policies.light if pretrained else task.policies.views,
-        config if pretrained else SCRATCH,
+        config or (PRETRAINED if pretrained else SCRATCH),
         freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
     ).to(task.device)
 
 
-def _finetune_batches(task: Task, rows: np.ndarray, method: FineTune, seed: int) -> Batches:
-    return Batches(
-        task.dataset.store,
-        rows,
-        method.config.batch_size,
-        seed=stream(seed, "batches"),
-        device=task.device,
-    )
+def finetune_batches(task: Task, rows: np.ndarray, method: FineTune, seed: int) -> Batches:
+    """Return the batches that `finetune` learns from."""
+    store, size, key = task.dataset.store, method.config.batch_size, stream(seed, "batches")
+    if method.config.imbalance == "sampling":
+        labels = task.dataset.labels[rows]
+        return BalancedBatches(store, rows, labels, size, seed=key, device=task.device)
+    return Batches(store, rows, size, seed=key, device=task.device)
 
 
 def _feature_width(task: Task, backbone: Backbone) -> int:

@@ -208,7 +208,11 @@ def _dot_row(one: Series, x: svg.Scale, y: float, place: tuple[bool, float, floa
 
 
 def training_curve(
-    curves: Sequence[tuple[str, NDArray[np.float64]]], *, share: bool, label: str
+    curves: Sequence[tuple[str, NDArray[np.float64]]],
+    *,
+    share: bool,
+    label: str,
+    kept: float | None = None,
 ) -> Markup:
     """Draw one or two metrics of a training against the step.
 
@@ -220,6 +224,8 @@ def training_curve(
         Whether values are shares in [0, 1], shown in %.
     label : str
         What the picture is, for those who cannot see it.
+    kept : float, optional
+        The step whose weights were kept, marked by a line.
     """
     width, height, left, top, bottom = 320.0, 170.0, 46.0, 10.0, 142.0
     thin = [(name, _thinned(curve)) for name, curve in curves]
@@ -233,6 +239,8 @@ def training_curve(
     parts += [svg.text(left - 7, y(m) + 4, f"{factor * m:.4g}", "tick", "end") for m in marks]
     ends = ((left, f"{thin[0][1][0, 0]:,.0f}", "start"), (width - 10, f"{last:,.0f} steps", "end"))
     parts += [svg.text(at, bottom + 20, words, "tick", anchor) for at, words, anchor in ends]
+    if kept is not None:
+        parts.append(svg.line(x(kept), top, x(kept), bottom, "chance"))
     for place, (name, curve) in enumerate(thin):
         drawn = svg.path([(x(step), y(value)) for step, value in curve], "line")
         note = f"{name}: {factor * curve[0, 1]:.4g} at first, {factor * curve[-1, 1]:.4g} at last"

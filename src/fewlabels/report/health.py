@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from fewlabels.data.likeness import APART
 from fewlabels.report import words
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record, records
@@ -63,6 +64,7 @@ def _facts(found: Record, counts: dict[str, Any]) -> list[tuple[str, str, str]]:
     if imbalance is not None:
         tone = "look" if imbalance >= 3 else "good"
         facts.append(("largest class over smallest", f"{imbalance:.1f}{words.TIMES}", tone))
+    facts += likeness_facts(record(found.get("likeness")))
     troubles = (
         ("unreadable files", found.get("unreadable")),
         ("groups of duplicates", _length(found.get("duplicates"))),
@@ -73,6 +75,20 @@ def _facts(found: Record, counts: dict[str, Any]) -> list[tuple[str, str, str]]:
         if amount is not None:
             facts.append((label, words.count(amount), "look" if amount else "good"))
     return [fact for fact in facts if fact[1] != words.MISSING]
+
+
+def likeness_facts(found: Record) -> list[tuple[str, str, str]]:
+    """Return how near unlabelled images are to labelled ones, and how varied both are."""
+    auc = number(found.get("auc"))
+    if auc is None:
+        return []
+    pairs = f"in {100 * auc:.0f} of 100 pairs (50 by guessing)"
+    varied = record(found.get("variety"))
+    both = [number(varied.get(name)) for name in ("unlabelled", "labelled")]
+    facts = [("unlabelled told from labelled", pairs, "look" if auc >= APART else "good")]
+    if None not in both:
+        facts.append(("variety, unlabelled and labelled", f"{both[0]:.0f} and {both[1]:.0f}", ""))
+    return facts
 
 
 def _length(value: Any) -> int | None:

@@ -151,12 +151,13 @@ def _training(one: Training) -> Record:
     """Return the pictures of one training: losses in one, accuracies in the other."""
     panels = []
     losses = [("training", "loss"), ("validation", "val_loss")]
-    probes = [("live probe", "probe"), ("validation", "val_accuracy")]
+    probes = [("live probe", "probe"), ("training", "plain_train_accuracy")]
+    probes.append(("validation", "val_accuracy"))
     for words_of, keys, share in (("loss", losses, False), ("accuracy, %", probes, True)):
         drawn = [(name, one.curves[key]) for name, key in keys if key in one.curves]
         if drawn:
             label = f"{words_of} of {one.title}"
-            picture = figures.training_curve(drawn, share=share, label=label)
+            picture = figures.training_curve(drawn, share=share, label=label, kept=one.kept)
             panels.append({"words": words_of, "names": [n for n, _ in drawn], "picture": picture})
     probe = one.curves.get("probe")
     last = number(float(probe[-1, 1])) if probe is not None else None
@@ -166,6 +167,7 @@ def _training(one: Training) -> Record:
         "panels": panels,
         "seconds": words.duration(one.seconds),
         "probe": words.percent(last),
+        "kept": words.count(one.kept),
     }
 
 

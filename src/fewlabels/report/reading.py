@@ -44,12 +44,16 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """The log of one training: metric name -> ``(k, 2)`` of step and value."""
+    """The log of one training: metric name -> ``(k, 2)`` of step and value.
+
+    `kept` is the step whose weights were kept, where it was not the last.
+    """
 
     name: str
     title: str
     curves: dict[str, NDArray[np.float64]]
     seconds: float | None
+    kept: float | None = None
 
 
 @dataclass(slots=True)
@@ -173,10 +177,12 @@ def _json_lines(file: Path) -> list[Record]:
 def _training(place: Path, root: Path, rows: list[Record], about: Record) -> Training:
     name = "" if place == root else place.name
     title = method_title(about["method"]) if about.get("method") else name or "Training"
-    keys = ("loss", "val_loss", "probe", "val_accuracy", "rank")
+    keys = ("loss", "val_loss", "probe", "val_accuracy", "plain_train_accuracy", "rank")
     curves = {key: curve for key in keys if len(curve := _curve(rows, key)) > 1}
     seconds = [s for row in rows if (s := number(row.get("seconds"))) is not None]
-    return Training(name, title, curves, max(seconds, default=None))
+    stopping = record(about.get("stopping"))
+    kept = number(stopping.get("best_step")) if stopping.get("kept") == "best" else None
+    return Training(name, title, curves, max(seconds, default=None), kept)
 
 
 def _curve(rows: list[Record], key: str) -> NDArray[np.float64]:

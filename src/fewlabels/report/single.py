@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewlabels.report import words
+from fewlabels.report.health import likeness_facts
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record
 
@@ -103,6 +104,10 @@ def _tiles(results: Record, evaluation: Record) -> list[Record]:
     ]
 
 
+def _likeness(results: Record) -> list[tuple[str, str, str]]:
+    return likeness_facts(record(results.get("likeness")))
+
+
 def _facts(results: Record) -> list[tuple[str, str]]:
     """Return what was run, as label and value."""
     carried = record(results.get("carried"))
@@ -117,6 +122,8 @@ def _facts(results: Record) -> list[tuple[str, str]]:
         ("parameters", words.count(results.get("parameters"))),
         ("steps", words.count(results.get("steps"))),
         ("peak memory", words.memory(results.get("peak_memory_mb"))),
+        ("validation", str(record(results.get("stopping")).get("said") or "")),
+        *((f"{label}, by its features", v) for label, v, _ in _likeness(results)),
         *((f"final {key}", f"{v:.4g}") for key, x in final.items() if (v := number(x)) is not None),
     ]
     return [(label, value) for label, value in facts if value and value != words.MISSING]

@@ -56,6 +56,29 @@ class Leak(Record):
     path_b: str
 
 
+class Likeness(Record):
+    """How near unlabelled images are to labelled ones, and how varied both are."""
+
+    auc: float
+    p: float
+    compared: dict[str, int]
+    variety: dict[str, float]
+    farthest: list[str]
+
+
+class Stopping(Record):
+    """What was found on validation images while something trained."""
+
+    images: int
+    checks: list[dict[str, float | None]]
+    steps: int
+    planned: int
+    stopped_early: bool
+    best_step: int | None
+    kept: Literal["best", "last"]
+    said: str
+
+
 class ClassScore(Record):
     """How one class fared."""
 

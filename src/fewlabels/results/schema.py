@@ -20,10 +20,12 @@ from fewlabels.results.rows import (
     Forecast,
     Interval,
     Leak,
+    Likeness,
     Prediction,
     Quarantined,
     Record,
     SavingRow,
+    Stopping,
     VerdictRow,
     Versioned,
 )
@@ -70,6 +72,7 @@ class InspectResult(Versioned):
     leaks: list[Leak]
     imbalance: float | None
     warnings: list[str]
+    likeness: Likeness | None = None
 
 
 class PretrainResult(Versioned):
@@ -86,6 +89,7 @@ class PretrainResult(Versioned):
     peak_memory_mb: float | None
     final: dict[str, float | None]
     probe: Interval | None
+    likeness: Likeness | None = None
 
 
 class EvaluateResult(Versioned):
@@ -125,6 +129,7 @@ class FinetuneResult(PretrainResult):
     carried: Carried | None
     labels: dict[str, int]
     val: EvaluateResult | None
+    stopping: Stopping | None = None
 
 
 class Comparison(Versioned):

@@ -80,6 +80,8 @@ class Arm:
         That start, once it is opened.
     into : str
         The network that ``structure`` carries weights into; the start's own if empty.
+    imbalance : str
+        What it does about classes of unequal size: see `fewlabels.transfer.imbalance`.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Arm:
     source: str | None = None
     given: Given | None = field(default=None, compare=False, repr=False)
     into: str = ""
+    imbalance: str = "none"
 
     @property
     def trains(self) -> bool:
@@ -117,6 +120,7 @@ class Arm:
             "backbone": self.backbone,
             "transfer": self.transfer,
             "source": self.source,
+            "imbalance": self.imbalance,
             "description": starts[self.start],
         }
 

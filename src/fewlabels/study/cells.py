@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,6 +22,7 @@ from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
 from fewlabels.study.plan import Steps, Streams
 from fewlabels.training.cost import peak_memory_mb
+from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
 from fewlabels.transfer.structure import carry_over
 
 
@@ -54,11 +55,17 @@ def fit(
         if arm.transfer == "structure":
             carry_over(fresh, encoder.backbone.state_dict())
         classifier, trained = finetune(
-            task, fresh, rows, head=None, steps=_nearest(steps.scratch, len(rows)), seed=seed
+            task,
+            fresh,
+            rows,
+            head=None,
+            steps=_nearest(steps.scratch, len(rows)),
+            seed=seed,
+            config=replace(SCRATCH, imbalance=arm.imbalance),
         )
         return Fitted(classifier, trained.steps, trained.images_seen, time.perf_counter() - began)
     kind = "logistic" if arm.trains else arm.transfer
-    head = fit_head(encoder.space, rows, labels, task.num_classes, kind)
+    head = fit_head(encoder.space, rows, labels, task.num_classes, kind, arm.imbalance)
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
         return Fitted(classifier, 0, 0, time.perf_counter() - began + encoder.space_seconds)
@@ -69,6 +76,7 @@ def fit(
         head=head,
         steps=_nearest(steps.finetune, len(rows)),
         seed=seed,
+        config=replace(PRETRAINED, imbalance=arm.imbalance),
     )
     seconds = time.perf_counter() - began + encoder.space_seconds
     return Fitted(classifier, trained.steps, trained.images_seen, seconds)

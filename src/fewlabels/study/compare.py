@@ -36,6 +36,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     seed: int = 0,
     budget: str = "60s",
     metric: str = "accuracy",
+    imbalance: str = "none",
     policy: str = "auto",
     backbone: str = "auto",
     device: str = "auto",
@@ -70,6 +71,9 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         Of one cell: pre-training, which is shared, and transfer.
     metric : str
         ``accuracy``, ``balanced_accuracy``, ``recall_macro``, ``f1_macro`` or ``nll``.
+    imbalance : str
+        What every arm does about classes of unequal size, where it knows how: see
+        `fewlabels.transfer.imbalance`.
     policy, backbone, device : str
         Augmentation, network and device; ``auto`` chooses.
     select : {"first", "all", "none"}
@@ -108,6 +112,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         backbone,
         device,
         select,
+        imbalance,
     )
     parse_duration(budget)
     config = {"verb": "compare", "data": asdict(options), "settings": asdict(settings)}

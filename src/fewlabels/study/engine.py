@@ -36,6 +36,7 @@ from fewlabels.study.plan import (
 from fewlabels.study.selection import choose
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
+from fewlabels.transfer.imbalance import IMBALANCE, head_remedy
 
 METRICS = ("accuracy", "balanced_accuracy", "recall_macro", "f1_macro", "nll")
 
@@ -56,6 +57,7 @@ class Settings:
     backbone: str = "auto"
     device: str = "auto"
     select: str = "first"  # choose the best arm on the "first" draw, on "all", or on "none"
+    imbalance: str = "none"
 
 
 @dataclass(eq=False)
@@ -246,6 +248,9 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         )
     if settings.metric not in METRICS:
         raise unknown("metric", settings.metric, METRICS)
+    if settings.imbalance not in IMBALANCE:
+        raise unknown("imbalance", settings.imbalance, IMBALANCE)
+    arms = [with_imbalance(arm, settings.imbalance) for arm in arms]
     if settings.backbone != "auto":
         arms = [with_backbone(arm, settings.backbone) for arm in arms]
     task = open_task(options, policy=settings.policy, device=settings.device, reporter=reporter)
@@ -286,6 +291,12 @@ def with_backbone(arm: Arm, backbone: str) -> Arm:
     """Return the arm on the backbone named for all, unless it names its own."""
     keep = arm.start in ("pixels", "given") or arm.backbone != "auto"
     return arm if keep else replace(arm, backbone=backbone)
+
+
+def with_imbalance(arm: Arm, imbalance: str) -> Arm:
+    """Return the arm with what it can do about classes of unequal size."""
+    known = imbalance if arm.trains else head_remedy(arm.transfer, imbalance)
+    return replace(arm, imbalance=known)
 
 
 def cell_plan(task: Task, arms: Sequence[Arm], settings: Settings) -> Steps:

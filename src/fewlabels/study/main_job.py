@@ -41,6 +41,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     pretraining_seeds: int | None = None,
     seed: int = 0,
     metric: str = "accuracy",
+    imbalance: str = "none",
     policy: str = "auto",
     backbone: str = "auto",
     device: str = "auto",
@@ -91,6 +92,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
         policy,
         backbone,
         device,
+        imbalance=imbalance,
     )
     config = {"verb": "run", "data": asdict(options), "settings": asdict(settings)}
     if not dry_run and (done := already(out, config, "results.json")):

@@ -251,6 +251,8 @@ def cell_id(
     }
     if weights:
         about["weights"] = weights
+    if arm.imbalance != "none":
+        about["imbalance"] = arm.imbalance
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 

@@ -32,6 +32,7 @@ CLIP = 10.0  # largest gradient norm; far above healthy ones, so only outbursts 
 SAVE_SECONDS = 20.0
 
 Watch = Callable[[int, dict[str, float]], None]
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ def train(
     device: torch.device,
     folder: Path | None = None,
     watch: Watch | None = None,
+    stop: Stop | None = None,
 ) -> Trained:
     """Train `method` for `plan.steps` steps, going on from a checkpoint where there is one.
 
@@ -146,6 +148,9 @@ def train(
         Where checkpoints go; without it nothing is saved.
     watch : callable, optional
         Called with the step and its metrics after every step.
+    stop : callable, optional
+        Asked before every step whether training is over early. Its answer must follow from
+        what the method saves, so that a resumed run ends where an uninterrupted one does.
 
     Returns
     -------
@@ -161,26 +166,30 @@ def train(
         SIGINT or SIGTERM arrived; the state is saved.
     """
     start, before = _resume(method, folder)
+    done, ended = start, stop or (lambda: False)
     metrics: dict[str, float] = {}
     began = saved = time.perf_counter()
     with stop_signals() as stopped:
         for index in range(start, plan.steps):
+            if ended():
+                break
             step = _Step(method, plan, index, device)
             _schedule(method, 1.0 if plan.constant_rate else rate(step.progress))
             with _memory_errors(batches.size):
                 values = method.update(batches[index], step)
             metrics = {name: float(value) for name, value in values.items()}
+            done = index + 1
             if watch is not None:
-                watch(index + 1, metrics)
+                watch(done, metrics)
             now = time.perf_counter()
-            last = index + 1 == plan.steps
+            last = done == plan.steps or ended()
             if folder is not None and (last or stopped or now - saved > SAVE_SECONDS):
-                save_checkpoint(folder, method, index + 1, before + now - began)
+                save_checkpoint(folder, method, done, before + now - began)
                 saved = time.perf_counter()
             if stopped:
                 raise Interrupted(stopped[0])
     seconds = before + time.perf_counter() - began
-    return Trained(plan.steps, plan.steps * batches.size, seconds, peak_memory_mb(device), metrics)
+    return Trained(done, done * batches.size, seconds, peak_memory_mb(device), metrics)
 
 
 def _resume(method: Method, folder: Path | None) -> tuple[int, float]:

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policy, augment
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.depth import stages
 from fewlabels.models.heads import LinearHead
+from fewlabels.training.optimizers import exchanged
+from fewlabels.transfer.imbalance import ClassLoss
 
 FREEZE_NORM_BELOW = 2_000  # labelled images; fewer make poor batch statistics
 
@@ -49,6 +50,11 @@ class FineTuneConfig:
     l2_sp : float
         Weight of half the squared distance of the backbone from its start; with it the
         backbone's weights do not decay to zero.
+    imbalance : {"none", "weights", "sampling", "logits"}
+        What is done about classes of unequal size: see `fewlabels.transfer.imbalance`.
+    optimizer : {"auto", "adamw", "adam", "sgd"}
+        ``auto`` is AdamW; how rates are carried over to the others is told in
+        `fewlabels.training.optimizers`.
     """
 
     lr: float = 3e-3
@@ -59,6 +65,8 @@ class FineTuneConfig:
     tune: str = "all"
     layer_decay: float = 1.0
     l2_sp: float = 0.0
+    imbalance: str = "none"
+    optimizer: str = "auto"
 
 
 SCRATCH = FineTuneConfig()
@@ -104,6 +112,9 @@ class FineTune(nn.Module):
         self.policy = policy
         self.config = config
         self.freeze_norm = freeze_norm
+        # With one logit for each class.
+        classes = classifier.head.get_parameter("linear.bias").numel()
+        self.loss = ClassLoss(labels, classes, config.imbalance, config.smoothing)
         table = torch.full((int(rows.max()) + 1,), -1, dtype=torch.int64)
         table[torch.from_numpy(rows)] = torch.from_numpy(labels)
         self.register_buffer("table", table, persistent=False)
@@ -121,11 +132,12 @@ class FineTune(nn.Module):
             for depth, part in enumerate(self._stages)
         ]
         groups.append({"params": list(classifier.head.parameters()), "lr": config.head_lr})
-        self._adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+        adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+        self._optimizer = exchanged(adamw, config.optimizer)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the single optimizer."""
-        return {"finetune": self._adamw}
+        return {"finetune": self._optimizer}
 
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from one batch of labelled images."""
@@ -139,7 +151,7 @@ class FineTune(nn.Module):
         target = self.table[batch.indices]
         with step.autocast():
             logits = self.classifier(x)
-        loss = F.cross_entropy(logits.float(), target, label_smoothing=self.config.smoothing)
+        loss: Tensor = self.loss(logits.float(), target)
         if self.config.l2_sp:
             loss = loss + self.config.l2_sp * self._distance()
         step.backward(loss, "finetune")

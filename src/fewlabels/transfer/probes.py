@@ -22,6 +22,7 @@ def logistic(
     rows: np.ndarray,
     labels: np.ndarray,
     num_classes: int,
+    weights: np.ndarray | None = None,
     *,
     whitened: bool = False,
 ) -> LinearHead:
@@ -35,6 +36,8 @@ def logistic(
         ``(n,)`` int64 labelled rows and their classes.
     num_classes : int
         Classes without a label get the lowest score of all.
+    weights : ndarray, optional
+        ``(num_classes,)`` how much an image of each class counts; all alike by default.
     whitened : bool
         Fit on half-whitened features instead of standardised ones.
 
@@ -55,7 +58,9 @@ def logistic(
         # dimensions are solved, exactly, in as many dimensions as there are samples.
         basis = np.linalg.qr(x.double().numpy().T)[0] if len(x) < x.shape[1] else None
         samples = x.numpy() if basis is None else x.double().numpy() @ basis
-        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000).fit(samples, labels)
+        model = LogisticRegression(
+            C=INVERSE_PENALTY, max_iter=1000, class_weight=_by_class(weights, seen)
+        ).fit(samples, labels)
         coefficients, intercept = model.coef_, model.intercept_
         if basis is not None:
             coefficients = coefficients @ basis.T
@@ -87,7 +92,18 @@ def _linear_head(
     return head
 
 
-def ridge(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
+def _by_class(weights: np.ndarray | None, seen: np.ndarray) -> dict[int, float] | None:
+    """Return the weights of the classes seen, as scikit-learn takes them."""
+    return None if weights is None else {int(name): float(weights[name]) for name in seen}
+
+
+def ridge(
+    space: Space,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    weights: np.ndarray | None = None,
+) -> LinearHead:
     """Return a ridge regression on class indicators of -1 and 1, over standardised features.
 
     The penalty is the number of features: one unit a direction of unit variance. Scores are
@@ -99,7 +115,8 @@ def ridge(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) 
     seen, places = np.unique(labels, return_inverse=True)
     weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, UNSEEN)
     wanted = np.where(places[:, None] == np.arange(len(seen)), 1.0, -1.0)
-    model = Ridge(alpha=float(x.shape[1])).fit(x, wanted)
+    each = None if weights is None else weights[labels]
+    model = Ridge(alpha=float(x.shape[1])).fit(x, wanted, sample_weight=each)
     weight[seen], bias[seen] = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
     return _linear_head(space, weight, bias, whitened=False)
 
@@ -117,7 +134,13 @@ def centroid(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: in
     return _linear_head(space, weight, bias, whitened=True)
 
 
-def svm(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) -> LinearHead:
+def svm(
+    space: Space,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    weights: np.ndarray | None = None,
+) -> LinearHead:
     """Return a linear support vector machine, one class against the rest.
 
     On standardised features, at the penalty of the logistic regression. Its margins are not
@@ -131,7 +154,12 @@ def svm(space: Space, rows: np.ndarray, labels: np.ndarray, num_classes: int) ->
     if len(seen) == 1:
         bias[seen] = 0.0
     else:
-        model = LinearSVC(C=INVERSE_PENALTY, max_iter=20_000, random_state=0).fit(x, labels)
+        model = LinearSVC(
+            C=INVERSE_PENALTY,
+            max_iter=20_000,
+            random_state=0,
+            class_weight=_by_class(weights, seen),
+        ).fit(x, labels)
         coefficients, intercept = model.coef_, model.intercept_
         if len(seen) == 2:
             coefficients = np.vstack([-coefficients, coefficients])
