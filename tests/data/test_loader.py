@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewlabels.data.loader import Batches, load
+from fewlabels.data.loader import BalancedBatches, Batches, load
 
 
 class Numbers:
@@ -74,3 +74,46 @@ def test_sizes_come_along() -> None:
 def test_images_stay_channels_last() -> None:
     batch = load(Numbers(), np.arange(4))
     assert batch.images.permute(0, 2, 3, 1).is_contiguous()
+
+
+def skewed() -> tuple[np.ndarray, np.ndarray]:
+    """Return 30 rows: 20, 7, 2 and 1 of four classes, in no order."""
+    rows = np.random.default_rng(0).permutation(30) + 5
+    return rows, np.repeat([0, 1, 3, 4], [20, 7, 2, 1])
+
+
+def test_balanced_classes_come_equally_often_and_images_of_a_class_too() -> None:
+    rows, labels = skewed()
+    batches = BalancedBatches(Numbers(), rows, labels, 8, seed=1)
+    drawn = [batches[step] for step in range(140)]  # 1,120 draws: 280 of every class
+    indices = torch.cat([batch.indices for batch in drawn]).numpy()
+    epochs = torch.cat([batch.epochs for batch in drawn]).numpy()
+    name = dict(zip(rows.tolist(), labels.tolist(), strict=True))
+    drawn_classes = np.array([name[int(row)] for row in indices])
+    assert np.bincount(drawn_classes).tolist() == [280, 280, 0, 280, 280]
+    assert all(np.bincount(c, minlength=5).max() == 2 for c in drawn_classes.reshape(-1, 8))
+    for code, count in ((0, 20), (1, 7), (3, 2), (4, 1)):
+        times = np.bincount(indices[drawn_classes == code])
+        assert set(times[times > 0].tolist()) == {280 // count}
+    # An image that is drawn again gets a new view: its epoch is how often it came before.
+    for row in rows:
+        assert epochs[indices == row].tolist() == list(range((indices == row).sum()))
+
+
+def test_a_balanced_batch_depends_on_its_step_alone() -> None:
+    rows, labels = skewed()
+    forward, backward = (BalancedBatches(Numbers(), rows, labels, 7, seed=2) for _ in range(2))
+    in_order = [forward[step] for step in range(60)]
+    for step in reversed(range(60)):
+        assert torch.equal(backward[step].indices, in_order[step].indices)
+        assert torch.equal(backward[step].epochs, in_order[step].epochs)
+    other = BalancedBatches(Numbers(), rows, labels, 7, seed=3)
+    assert not torch.equal(other[0].indices, in_order[0].indices)
+
+
+def test_balanced_rounds_do_not_repeat_one_order() -> None:
+    rows, labels = skewed()
+    batches = BalancedBatches(Numbers(), rows, labels, 4, seed=0)
+    name = dict(zip(rows.tolist(), labels.tolist(), strict=True))
+    rounds = {tuple(name[int(row)] for row in batches[step].indices) for step in range(20)}
+    assert len(rounds) > 8

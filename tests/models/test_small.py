@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.models.backbones import SMALL
+from fewlabels.models.backbones import SMALL, VARIANTS, create_backbone
 from fewlabels.models.small import (
     SmallCNN,
     conv_32_64_64,
@@ -82,3 +82,32 @@ def test_features_count_the_grid() -> None:
     net = SmallCNN((4, 8), (2, 2), grid=2)
     assert net.num_features == 32
     assert net(torch.randn(3, 3, 16, 16)).shape == (3, 32)
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_activation_and_pooling_are_part_of_the_name(name: str) -> None:
+    net = create_backbone(name, in_chans=1, image_size=16)
+    kinds = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+    activation = next((k for word, k in kinds.items() if word in name), nn.ReLU)
+    pooling = nn.AvgPool2d if name.endswith("-avg") else nn.MaxPool2d
+    found = [type(m) for m in net.modules() if isinstance(m, nn.ReLU | nn.Sigmoid | nn.Tanh)]
+    assert set(found) == {activation}
+    assert len(found) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules())
+    pools = [type(m) for m in net.modules() if isinstance(m, nn.AvgPool2d | nn.MaxPool2d)]
+    assert set(pools) == {pooling}
+    plain = create_backbone(name.split("-sig")[0].split("-tanh")[0], in_chans=1, image_size=16)
+    assert net.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["conv-32-64-64-sigmoid", "conv-32-64-64-tanh-avg"])
+def test_signals_come_through_sigmoid_and_tanh(name: str) -> None:
+    """What goes in must still differ when it comes out, or nothing could be learned."""
+    torch.manual_seed(0)
+    net = create_backbone(name, in_chans=1, image_size=16)
+    x = torch.randn(32, 1, 16, 16)
+    out = net.forward_features(x)
+    out.mean().backward()
+    assert out.std(0).mean() > 0.02
+    first = next(iter(net.parameters())).grad
+    assert first is not None
+    assert first.abs().mean() > 1e-7

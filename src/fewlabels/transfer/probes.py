@@ -58,9 +58,8 @@ def logistic(
         # dimensions are solved, exactly, in as many dimensions as there are samples.
         basis = np.linalg.qr(x.double().numpy().T)[0] if len(x) < x.shape[1] else None
         samples = x.numpy() if basis is None else x.double().numpy() @ basis
-        model = LogisticRegression(
-            C=INVERSE_PENALTY, max_iter=1000, class_weight=_by_class(weights, seen)
-        ).fit(samples, labels)
+        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000)
+        model.fit(samples, labels, sample_weight=_each(weights, labels))
         coefficients, intercept = model.coef_, model.intercept_
         if basis is not None:
             coefficients = coefficients @ basis.T
@@ -92,9 +91,13 @@ def _linear_head(
     return head
 
 
-def _by_class(weights: np.ndarray | None, seen: np.ndarray) -> dict[int, float] | None:
-    """Return the weights of the classes seen, as scikit-learn takes them."""
-    return None if weights is None else {int(name): float(weights[name]) for name in seen}
+def _each(weights: np.ndarray | None, labels: np.ndarray) -> np.ndarray | None:
+    """Return how much each image counts.
+
+    Not as scikit-learn's ``class_weight``: in one class against the rest, liblinear weighs the
+    one and lets the rest count 1 each.
+    """
+    return None if weights is None else weights[labels]
 
 
 def ridge(
@@ -115,8 +118,8 @@ def ridge(
     seen, places = np.unique(labels, return_inverse=True)
     weight, bias = np.zeros((num_classes, x.shape[1])), np.full(num_classes, UNSEEN)
     wanted = np.where(places[:, None] == np.arange(len(seen)), 1.0, -1.0)
-    each = None if weights is None else weights[labels]
-    model = Ridge(alpha=float(x.shape[1])).fit(x, wanted, sample_weight=each)
+    model = Ridge(alpha=float(x.shape[1]))
+    model.fit(x, wanted, sample_weight=_each(weights, labels))
     weight[seen], bias[seen] = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
     return _linear_head(space, weight, bias, whitened=False)
 
@@ -154,12 +157,8 @@ def svm(
     if len(seen) == 1:
         bias[seen] = 0.0
     else:
-        model = LinearSVC(
-            C=INVERSE_PENALTY,
-            max_iter=20_000,
-            random_state=0,
-            class_weight=_by_class(weights, seen),
-        ).fit(x, labels)
+        model = LinearSVC(C=INVERSE_PENALTY, max_iter=20_000, random_state=0)
+        model.fit(x, labels, sample_weight=_each(weights, labels))
         coefficients, intercept = model.coef_, model.intercept_
         if len(seen) == 2:
             coefficients = np.vstack([-coefficients, coefficients])
