@@ -91,9 +91,7 @@ def measure(task: Task, name: str, seeds: int, steps: int, test: bool) -> Scores
 
 def some(rows: np.ndarray) -> np.ndarray:
     """Return at most `SCORED` rows, evenly spaced."""
-    even: np.ndarray = rows[
-        np.linspace(0, len(rows) - 1, min(len(rows), SCORED)).astype(np.int64)
-    ]
+    even: np.ndarray = rows[np.linspace(0, len(rows) - 1, min(len(rows), SCORED)).astype(np.int64)]
     return even
 
 

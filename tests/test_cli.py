@@ -267,6 +267,36 @@ def test_finetune_starts_from(library: Library) -> None:
     assert library.settings["start"] == "runs/x"
 
 
+def test_parts_of_a_training_reach_the_library(library: Library) -> None:
+    words = ["--imbalance", "logits", "--optimizer", "sgd", "--keep", "last"]
+    assert main(["finetune", "digits", "--from", "scratch", *words]) == 0
+    kept = {key: library.settings[key] for key in ("imbalance", "optimizer", "keep")}
+    assert kept == {"imbalance": "logits", "optimizer": "sgd", "keep": "last"}
+    assert main(["pretrain", "digits", "--optimizer", "adam"]) == 0
+    assert library.settings["optimizer"] == "adam"
+    for verb in ("run", "compare"):
+        assert main([verb, "digits", "--imbalance", "weights"]) == 0
+        assert library.settings["imbalance"] == "weights"
+
+
+def test_people_read_how_near_unlabelled_images_are(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"auc": 0.973, "p": 0.005, "farthest": ["x.png"]}
+    library.answers["inspect"] = {**INSPECTED, "likeness": found}
+    assert main(["inspect", "photos"]) == 0
+    said = capsys.readouterr().out
+    assert "told from a labelled one in 97 of 100 pairs (50 by guessing)" in said
+
+
+def test_people_read_why_a_training_ended(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library.answers["finetune"] = {**TRAINED, "stopping": {"said": "the validation loss fell"}}
+    assert main(["finetune", "digits", "--from", "scratch"]) == 0
+    assert "the validation loss fell" in capsys.readouterr().out
+
+
 def test_run_keeps_the_command(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/bin/fewlabels", "run", "my photos", "--debug"])
     assert main() == 0

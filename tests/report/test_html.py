@@ -44,6 +44,11 @@ def page_of(folder: Path) -> str:
     return write_report(folder).read_text(encoding="utf-8")
 
 
+def edit_inspect(folder: Path, found: dict[str, Any]) -> None:
+    place = folder / "results.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"inspect": found}))
+
+
 def edit(folder: Path, **changes: Any) -> None:
     file = folder / "comparison.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
@@ -225,6 +230,39 @@ def test_pretraining_alone(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     said = "SimCLR (tiny) was trained for 1 min 01 s; its nearest neighbours get 60.0 %"
     assert said in page and "How the training went" in page and "2.0 GB" in page
+
+
+def test_a_watched_fine_tune_shows_its_gap_and_the_weights_kept(tmp_path: Path) -> None:
+    said = "the validation loss was lowest at step 300 of 1,000 (0.9; 1.4 at step 600)"
+    stopping = {"kept": "best", "best_step": 300, "said": said}
+    results = {"schema": 1, "kind": "finetune", "start": "scratch", "stopping": stopping}
+    (tmp_path / "results.json").write_text(json.dumps(results | {"warnings": ["overfit: beware"]}))
+    rows = []
+    for step in range(10, 610, 10):
+        row = {"step": step, "seconds": step / 10, "loss": 1 / step}
+        if step % 100 == 0:
+            row |= {"val_loss": 1.0, "val_accuracy": 0.55, "plain_train_accuracy": 1.0}
+        rows.append(row)
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    page = page_of(tmp_path)
+    assert said in page and "overfit: beware" in page
+    assert page.count("(training solid, validation dashed)") == 2
+    assert "the upright line marks the weights that were kept, step 300" in page
+    upright = re.findall(r'<line x1="([\d.]+)" y1="10" x2="([\d.]+)" y2="142" class="chance"', page)
+    # One line a panel, at the share of the axis that step 300 lies at: 10 to 600, 100 to 600.
+    assert [float(a) for a, _ in upright] == pytest.approx(
+        [46 + 264 * 290 / 590, 46 + 264 * 200 / 500], abs=0.06
+    )
+    assert all(a == b for a, b in upright)
+
+
+def test_how_near_unlabelled_images_are_is_told(folder: Path) -> None:
+    inspected = json.loads((folder / "results.json").read_text())["inspect"]
+    found = {"auc": 0.97, "p": 0.005, "variety": {"labelled": 41.2, "unlabelled": 12.0}}
+    edit_inspect(folder, inspected | {"likeness": found})
+    page = page_of(folder)
+    assert "in 97 of 100 pairs (50 by guessing)" in page
+    assert "12 and 41" in page
 
 
 def test_classifier_alone_with_a_later_evaluation(folder: Path, tmp_path: Path) -> None:

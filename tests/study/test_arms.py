@@ -15,6 +15,7 @@ from fewlabels.study.arms import (
     parse_arm,
     parse_arms,
 )
+from fewlabels.study.engine import with_imbalance
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,20 @@ def test_every_method_meets_every_transfer(method: str, transfer: str) -> None:
 def test_descriptions_tell_the_default_arms_apart() -> None:
     words = [parse_arm(name).describe()["description"] for name in DEFAULT_ARMS]
     assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "does"),
+    [
+        ("scratch", "sampling", "sampling"),
+        ("simclr+parameters", "logits", "logits"),
+        ("pixels", "sampling", "weights"),
+        ("simclr+features", "logits", "logits"),
+        ("simclr+ridge", "logits", "none"),
+        ("pixels+spreading", "weights", "none"),
+    ],
+)
+def test_every_arm_does_what_it_can_about_unequal_classes(text: str, asked: str, does: str) -> None:
+    arm = with_imbalance(parse_arm(text), asked)
+    assert arm.imbalance == does
+    assert arm.describe()["imbalance"] == does

@@ -406,3 +406,20 @@ def test_compare_from_beginning_to_end(
     assert again["cells"] == result["cells"]
     with pytest.raises(UsageError, match="another configuration"):
         compare(DataOptions(str(table)), **(about | {"seeds": 3}))
+
+
+# ---- classes of unequal size -----------------------------------------------------------------
+
+
+def test_a_remedy_is_part_of_a_cell(
+    whole: Comparison, start: Start, settings: Settings, tmp_path: Path
+) -> None:
+    """Other results under other names; without one, the names are those from before."""
+    adjusted = start(tmp_path / "run", with_settings=replace(settings, imbalance="weights"))
+    assert all(arm.imbalance == "weights" for arm in adjusted.arms)
+    assert not {row["id"] for row in adjusted.cells} & {row["id"] for row in whole.cells}
+
+
+def test_an_unknown_remedy_is_refused(table: Path, settings: Settings) -> None:
+    with pytest.raises(UsageError, match="unknown imbalance"):
+        prepare(DataOptions(str(table)), replace(settings, imbalance="focal"), Reporter(quiet=True))
