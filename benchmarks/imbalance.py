@@ -6,8 +6,8 @@
 
 FEWLABELS_DATA is a folder that holds ``cifar10/`` and ``clothing/``.
 
-cifar10   long-tailed as in Cui et al. 2019: class k of 10 keeps 500 * 100 ** (-k / 9) of its labels,
-          from 500 down to 5, chosen in the training folder by the hash of their content; all other
+cifar10   long-tailed as in Cui et al. 2019: class k of 10 keeps 500 * 100 ** (-k / 9) labels, from
+          500 down to 5, chosen in the training folder by the hash of their content; all other
           labels are hidden
 clothing  as it is, 7 to 1
 
@@ -96,7 +96,7 @@ def some(rows: np.ndarray) -> np.ndarray:
 
 
 def long_tail(task: Task, seed: int) -> np.ndarray:
-    """Return labelled training rows whose classes fall from `MOST` by `FACTOR` (Cui et al. 2019)."""
+    """Return labelled training rows, fewer from class to class, in all by `FACTOR`."""
     dataset, count = task.dataset, task.num_classes
     rows = dataset.labelled_rows("train")
     kept = []

@@ -14,11 +14,13 @@ import torch
 from fewlabels.core.errors import UsageError
 from fewlabels.models.classifier import load_model
 from fewlabels.pipeline import watching
+from fewlabels.pipeline.fitting import Job, _most_steps
 from fewlabels.pipeline.judging import overfit
 from fewlabels.pipeline.stages import finetune_batches, finetune_method, new_backbone
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.pipeline.verbs import finetune, pretrain
 from fewlabels.results.files import read_json, read_lines
+from fewlabels.training.durations import parse_duration
 from fewlabels.training.loop import Interrupted
 from fewlabels.training.progress import Reporter
 from fewlabels.training.stopping import Check
@@ -169,6 +171,19 @@ def test_a_loss_that_is_never_finite_keeps_the_last_weights() -> None:
     stopping = watching.record(found, keep="best", images=120, planned=4)
     assert (stopping["kept"], stopping["best_step"]) == ("last", None)
     assert "never finite" in stopping["said"]
+
+
+def test_checks_are_part_of_a_budget_in_seconds() -> None:
+    def most(budget: str, held: int | None) -> int:
+        rows = None if held is None else np.arange(held)
+        parts: list[Any] = [None, None, "tiny", None, "parameters", np.arange(1_000), 0]
+        job = Job(*parts, parse_duration(budget), QUIET, SCRATCH, rows)
+        return _most_steps(job, 0.1)
+
+    assert most("20s", None) == 200
+    assert most("20s", 2_000) == 200 - round(10 * (200 + 500) / (3 * 64))
+    assert most("1s", 2_000) == 1
+    assert most("200 steps", 2_000) == 200
 
 
 # Parts that are chosen by name.

@@ -1,4 +1,4 @@
-"""Another optimizer than a method's own: what is carried over, and that it is the one that steps."""
+"""Another optimizer than a method's own: what is carried over, and who has none."""
 
 from __future__ import annotations
 

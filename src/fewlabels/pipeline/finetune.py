@@ -220,6 +220,8 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
     warnings = [*([seen] if seen else []), *short, *overfit(accuracy, val, cost["stopping"])]
     for text in warnings:
         job.reporter.say(f"warning: {text}")
+    if cost["stopping"]:
+        job.reporter.say(cost["stopping"]["said"])
     if val and labels is not None:
         job.reporter.say("validation is scored with labels beyond --labels, for you to read only")
     seconds = cost["seconds"] + fitting

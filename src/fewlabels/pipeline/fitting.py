@@ -23,12 +23,13 @@ from fewlabels.pipeline.stages import (
 )
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
-from fewlabels.pipeline.watching import check_every, finetune_watched
+from fewlabels.pipeline.watching import check_every, finetune_watched, images_checked
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.cost import peak_memory_mb
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Trained
 from fewlabels.training.progress import Reporter
+from fewlabels.training.stopping import CHECKS
 from fewlabels.transfer.parameters import PRETRAINED, FineTuneConfig
 
 
@@ -110,12 +111,21 @@ def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
         return {"steps": 0, "seconds_per_step": None}
     timed = job.budget.unit == "seconds"
     pace = finetune_pace(job.task, job.backbone, job.rows, head, job.config) if timed else None
-    most = job.budget.steps(
-        images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
-    )
+    most = _most_steps(job, pace)
     if most < job.rule:
         job.reporter.say(f"the budget ends the training early: {most} of {job.rule} steps")
     return {"steps": min(most, job.rule), "seconds_per_step": pace}
+
+
+def _most_steps(job: Job, pace: float | None) -> int:
+    """Return the steps that the budget allows, checks on validation images included."""
+    size = PRETRAINED.batch_size
+    most = job.budget.steps(images=len(job.rows), batch_size=size, seconds_per_step=pace)
+    if job.budget.unit != "seconds" or job.held is None:
+        return most
+    # A step goes forward and back, which takes about three times as long as forward alone.
+    checks = CHECKS * images_checked(job.rows, job.held) / (3 * size)
+    return max(1, most - round(checks))
 
 
 def fit_classifier(
@@ -203,10 +213,7 @@ def dry_plan(job: Job) -> dict[str, Any]:
     rows[0]["note"] = f"{len(job.rows)} labels, features of {job.backbone_name}"
     if job.trains:
         pace = finetune_pace(job.task, job.backbone, job.rows, head, job.config)
-        most = job.budget.steps(
-            images=len(job.rows), batch_size=PRETRAINED.batch_size, seconds_per_step=pace
-        )
-        steps = min(most, job.rule)
+        steps = min(_most_steps(job, pace), job.rule)
         rows.append({"stage": "finetune", "steps": steps, "seconds": steps * pace})
         rows[-1]["note"] = "by the rule" if steps == job.rule else "cut short by the budget"
     values = sum(p.numel() for p in job.backbone.parameters())

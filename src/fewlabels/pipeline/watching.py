@@ -154,6 +154,11 @@ def _look(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> L
     return look
 
 
+def images_checked(rows: np.ndarray, held: np.ndarray) -> int:
+    """Return how many images a check scores."""
+    return len(_some(rows, TRAIN_IMAGES)) + len(_some(held, VAL_IMAGES))
+
+
 def _some(rows: np.ndarray, most: int) -> np.ndarray:
     """Return at most so many rows, evenly spaced: class by class where files lie so."""
     places = np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)
