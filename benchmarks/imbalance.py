@@ -61,8 +61,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600, help="of a training from scratch")
     parser.add_argument("--test", action="store_true", help="score on the test split as well")
     chosen = parser.parse_args()
-    words = f"python benchmarks/imbalance.py --seeds {chosen.seeds} --steps {chosen.steps}"
-    record = Record("imbalance", words + (" --test" if chosen.test else ""))
+    words = ["python benchmarks/imbalance.py", *chosen.data]
+    words += [f"--seeds {chosen.seeds} --steps {chosen.steps}", *["--test"] * chosen.test]
+    record = Record("imbalance", " ".join(words))
     for name in chosen.data or DATA:
         place = str(Path(os.environ["FEWLABELS_DATA"]) / name)
         options = DataOptions(place, image_size=32)

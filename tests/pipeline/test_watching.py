@@ -166,6 +166,29 @@ def test_overfitting_is_said_with_its_curve() -> None:
     assert overfit(0.6, val, stopping) == []
 
 
+@pytest.mark.medium
+def test_labels_drawn_by_lot_are_seen_to_be_learned_by_heart(tmp_path: Path) -> None:
+    """120 validation images are enough, and nothing that holds for them can be learned."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "noise.npz",
+        images=rng.integers(0, 256, (280, 8, 8), dtype=np.uint8),
+        labels=rng.choice(["a", "b"], 280),
+        splits=np.repeat(["train", "val", "test"], [130, 120, 30]),
+    )
+    data = DataOptions(str(tmp_path / "noise.npz"))
+    common = {"budget": "200 steps", "policy": "none"}
+    last = fit(data, tmp_path / "last", keep="last", **common)
+    assert last["final"]["train_accuracy"] > 0.9
+    (told,) = [text for text in last["warnings"] if text.startswith("overfit")]
+    assert "the validation loss was lowest at step" in told
+    best = fit(data, tmp_path / "best", **common)
+    assert best["stopping"]["stopped_early"]
+    assert best["steps"] < 200
+    assert best["val"]["nll"] < last["val"]["nll"]
+    assert best["stopping"]["checks"] == last["stopping"]["checks"][: best["steps"] // 20]
+
+
 def test_a_loss_that_is_never_finite_keeps_the_last_weights() -> None:
     found = [Check(n, float("nan"), 0.1, 0.1) for n in range(1, 5)]
     stopping = watching.record(found, keep="best", images=120, planned=4)
