@@ -47,6 +47,16 @@ def clothing() -> Path:
     return _data_set("clothing")
 
 
+@pytest.fixture(scope="session")
+def zips() -> dict[str, Path]:
+    """Archives of both, as they were downloaded."""
+    for folder in _places():
+        found = {name: folder / f"{name}.zip" for name in ("cifar10", "clothing")}
+        if all(path.is_file() for path in found.values()):
+            return found
+    pytest.skip(f"{WITHOUT_DATA}: no cifar10.zip and clothing.zip; set FEWLABELS_DATA")
+
+
 def _data_set(name: str) -> Path:
     for folder in _places():
         if (folder / name / "train").is_dir():

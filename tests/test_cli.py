@@ -472,7 +472,8 @@ def test_cache_shows_and_clears(
     (store / "pixels.u8").write_bytes(bytes(1000))
     assert main(["cache", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"schema": 1, "path": str(tmp_path), "bytes": 1000, "freed": 0}
+    sizes = {"bytes": 1000, "downloads": 0, "freed": 0}
+    assert found == {"schema": 1, "path": str(tmp_path), **sizes}
     assert main(["cache", "--clear"]) == 0
     assert "freed" in capsys.readouterr().out
     assert not store.exists()

@@ -146,6 +146,16 @@ ROW = {
             "Undecided: a differs from b by +1.0 points (-2.0 to +4.0) in accuracy at 4 labels per "
             "class; this design could have seen 4.0 points.",
         ),
+        (
+            {
+                "difference": 0.0,
+                "low": 0.0,
+                "high": 0.0,
+                "verdict": "undecided",
+                "detectable": None,
+            },
+            "the smallest difference this design could have seen is not known.",
+        ),
         ({"difference": None}, "too few repetitions to judge."),
         ({"low": None, "verdict": "undecided"}, "too few repetitions to judge."),
         ({"metric": "f1_macro"}, "macro F1 is 8.0 points"),

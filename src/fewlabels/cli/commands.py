@@ -15,7 +15,11 @@ from fewlabels.cli.job import Job
 VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     studies.demo: ("fewlabels demo", "fewlabels demo --labels 1,4 --out runs/demo"),
     studies.run: ("fewlabels run photos/ --labels 25 --budget 10m",),
-    stages.inspect: ("fewlabels inspect photos/", "fewlabels inspect labels.csv --json"),
+    stages.inspect: (
+        "fewlabels inspect photos/",
+        "fewlabels inspect photos.zip",
+        "fewlabels inspect labels.csv --json",
+    ),
     stages.pretrain: ("fewlabels pretrain photos/ --method simclr --budget 5m --out runs/encoder",),
     stages.finetune: (
         "fewlabels finetune photos/ --from runs/encoder --transfer features --labels 25",

@@ -67,7 +67,9 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         show_default=False,
-        help="Folder of images, table of labels (.csv, .tsv, .parquet), .npz file, or 'digits'.",
+        help="Folder of images, or an archive of one (.zip, .tar, .tar.gz); table of labels (.csv, "
+        ".tsv, .parquet); Parquet with the images inside; .npz file; or by name: 'digits', "
+        "torchvision:CIFAR10, hf:owner/name.",
     ),
 ]
 Run = Annotated[

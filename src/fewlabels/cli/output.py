@@ -314,5 +314,6 @@ def predictions_csv(rows: list[Record]) -> str:
 def show_cache(result: Record) -> None:
     """Print where the cache is and what it takes."""
     freed = f"{result['freed'] / 1e6:,.1f} MB" if result["freed"] else ""
-    size = f"{result['bytes'] / 1e6:,.1f} MB of decoded images"
-    _facts([("place", result["path"]), ("size", size), ("freed", freed)])
+    size = f"{result['bytes'] / 1e6:,.1f} MB of decoded and unpacked images"
+    kept = f"{result['downloads'] / 1e6:,.1f} MB, in datasets/" if result["downloads"] else ""
+    _facts([("place", result["path"]), ("size", size), ("downloads", kept), ("freed", freed)])

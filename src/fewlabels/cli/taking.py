@@ -64,22 +64,24 @@ def _keep(rows: list[dict[str, Any]], out: Path, files: Sequence[Path]) -> None:
 
 def cache(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove the decoded images; they are made again.")
+        bool, typer.Option("--clear", help="Remove decoded and unpacked images; made again.")
     ] = False,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
     """Show, or clear, the cache of decoded images.
 
-    The place is FEWLABELS_CACHE if that is set. The count of looks at test sets lies there too
-    and is never cleared.
+    The place is FEWLABELS_CACHE if that is set. The count of looks at test sets and the data sets
+    downloaded by name lie there too and are never cleared.
     """
 
     def call() -> Any:
         from fewlabels.core.cache import cache_folder
         from fewlabels.data.cache import cache_size, clear_cache
+        from fewlabels.data.downloads import downloads_size
 
         freed = clear_cache() if clear else 0
-        return {"schema": 1, "path": str(cache_folder()), "bytes": cache_size(), "freed": freed}
+        sizes = {"bytes": cache_size(), "downloads": downloads_size()}
+        return {"schema": 1, "path": str(cache_folder()), **sizes, "freed": freed}
 
     return Job(call, output.show_cache, as_json)

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from fewlabels.core.cache import cache_folder
@@ -22,7 +22,9 @@ from fewlabels.results.lock import Lock
 META = "meta.json"
 PIXELS = "pixels.u8"
 COLUMNS = ("ok", "sha256", "widths", "heights", "sizes", "offsets")
-_FILES = frozenset({META, PIXELS, *(f"{name}.npy" for name in COLUMNS)})
+MEMBERS = "members.bin"  # images out of a compressed archive
+MEMBER_INDEX = "members.parquet"
+_FILES = frozenset({META, PIXELS, MEMBERS, MEMBER_INDEX, *(f"{name}.npy" for name in COLUMNS)})
 _KEY = re.compile(r"[0-9a-f]{32}")
 _BUILDING = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]+)\.[0-9a-f]+\.building")
 _TAG = (
@@ -64,9 +66,9 @@ def clear_cache() -> int:
     return freed
 
 
-def make_room(need: int, cap: int, keep: str) -> None:
-    """Remove the stores used longest ago until `need` more bytes stay within `cap`."""
-    stores = [f for f in _own_folders() if _KEY.fullmatch(f.name) and f.name != keep]
+def make_room(need: int, cap: int, keep: Collection[str | None]) -> None:
+    """Remove the stores used longest ago, but those of `keep`, until `need` fits within `cap`."""
+    stores = [f for f in _own_folders() if _KEY.fullmatch(f.name) and f.name not in keep]
     sizes = {folder: _bytes(folder) for folder in stores}
     total = sum(sizes.values())
     for folder in sorted(stores, key=_last_use):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from fewlabels.core.errors import DataError
-from fewlabels.data.listing import escape
+from fewlabels.data.listing import Tree, escape
 from fewlabels.data.source import SPLITS, Columns
 
 IMAGE_NAMES = (
@@ -39,12 +39,19 @@ class Entry:
         return (self.label or "", repr(self.target), self.split or "", self.group or "")
 
 
-def load(path: Path) -> pa.Table:
-    """Read a table; CSV columns stay text, so that the class ``01`` keeps its nought."""
+def load(path: Path, tree: Tree) -> pa.Table:
+    """Read a table at the root of a tree; CSV columns stay text: the class ``01`` keeps its nought.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or holds the images themselves.
+    """
     try:
+        content = tree.load(path.name)
         if path.suffix.lower() == ".parquet":
-            return pyarrow.parquet.ParquetFile(path).read()
-        text = path.read_bytes().decode("utf-8-sig")
+            return _without_images(pyarrow.parquet.ParquetFile(io.BytesIO(content)), path)
+        text = content.decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
@@ -56,13 +63,51 @@ def load(path: Path) -> pa.Table:
         raise DataError("data.table", message, "save it as UTF-8 CSV with a header line") from error
 
 
+def _without_images(file: pyarrow.parquet.ParquetFile, path: Path) -> pa.Table:
+    if byte_columns(file.schema_arrow):
+        raise DataError(
+            "data.table",
+            f"{escape(path.name)} holds the images themselves, beside images or in an archive",
+            "give this file alone, or the folder in which there are only such files",
+        )
+    return file.read()
+
+
+def byte_columns(schema: pa.Schema) -> dict[str, str]:
+    """Return the columns that hold files: {column: leaf with the bytes}.
+
+    Hugging Face keeps an image as a struct of ``bytes`` and ``path``; others as plain binary,
+    which beside a column of file names is something else.
+    """
+    found = {}
+    named = pick([field.name for field in schema if is_text(field.type)], IMAGE_NAMES)
+    for field in schema:
+        if is_bytes(field.type) and named is None:
+            found[field.name] = field.name
+        elif pa.types.is_struct(field.type):
+            place = field.type.get_field_index("bytes")
+            if place >= 0 and is_bytes(field.type.field(place).type):
+                found[field.name] = f"{field.name}.bytes"
+    return found
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Tell whether a column of this type holds bytes."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 def _stream(text: str) -> io.BytesIO:
     return io.BytesIO(text.encode())
 
 
-def pick(table: pa.Table, names: Iterable[str]) -> str | None:
-    """Return the first column with one of the usual names."""
-    columns = {column.strip().casefold(): column for column in reversed(table.column_names)}
+def pick(found: Sequence[str], names: Iterable[str]) -> str | None:
+    """Return the first of the columns `found` with one of the usual names."""
+    columns = {column.strip().casefold(): column for column in reversed(found)}
     return next((columns[name] for name in names if name in columns), None)
 
 
@@ -73,7 +118,7 @@ def texts(table: pa.Table, column: str) -> list[str | None]:
         raise DataError(
             "data.column",
             f"the column {column!r} holds {values.type}, not text or numbers",
-            "tables with image bytes inside are not read yet: save the images as files",
+            "name a column of text or numbers",
         )
     if pa.types.is_floating(values.type) and _all_whole(values):
         values = values.cast(pa.int64())
@@ -90,14 +135,14 @@ def _all_whole(values: pa.ChunkedArray) -> bool:
 def entries_of(table: pa.Table, path: Path, asked: Columns) -> list[Entry]:
     """Return what the rows say, with the columns the user named or the usual ones."""
     image = _column(table, path, asked.image, IMAGE_NAMES, "--image-column")
-    label = asked.label or pick(table, LABEL_NAMES)
+    label = asked.label or pick(table.column_names, LABEL_NAMES)
     if label is None and asked.target is None:
         _column(table, path, None, LABEL_NAMES, "--label-column")
     names = texts(table, _known(table, path, image))
     blank: list[str | None] = [None] * len(names)
     labels = texts(table, _known(table, path, label)) if label else blank
     groups = texts(table, _known(table, path, asked.group)) if asked.group else blank
-    split = pick(table, ("split",))
+    split = pick(table.column_names, ("split",))
     splits = _splits(texts(table, split), path) if split else blank
     targets = _numbers(table, path, asked.target) if asked.target else [float("nan")] * len(names)
     rows = zip(names, labels, targets, splits, groups, strict=True)
@@ -112,7 +157,7 @@ def entries_of(table: pa.Table, path: Path, asked: Columns) -> list[Entry]:
 
 
 def _column(table: pa.Table, path: Path, asked: str | None, usual: Iterable[str], flag: str) -> str:
-    name = asked or pick(table, usual)
+    name = asked or pick(table.column_names, usual)
     if name is None:
         raise DataError(
             "data.column",

@@ -189,7 +189,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
     Parameters
     ----------
     data : str or Path
-        What `read_source` takes: a folder, a table, an ``.npz`` file or ``"digits"``.
+        What `read_source` takes: a folder, an archive, a table, an ``.npz`` file, or a name.
     image_size : int, optional
         Training size in pixels, 8 to 1024. By default the most common short side
         where no image is larger than 64, else 128.
@@ -203,7 +203,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
     verify : bool
         Read every file again and compare its hash, instead of trusting size and time.
     progress : callable, optional
-        Told (stage, done, total) while decoding.
+        Told (stage, done, total) while decoding; bytes for the stage ``unpack``.
 
     Raises
     ------
@@ -225,6 +225,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         label_column=label_column,
         target=target,
         group_by=group_by,
+        progress=progress,
     )
     sides, channels = survey(source)
     size = image_size or auto_size(sides)

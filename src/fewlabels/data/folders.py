@@ -112,8 +112,9 @@ def _is_loose(folder: Folder, has_splits: bool) -> bool:
 def _empty(listing: Listing) -> DataError:
     suffixes = " ".join(sorted(SUFFIXES))
     said = "; ".join(listing.warnings())
+    packed = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz"} & set(listing.others)
     return DataError(
         "data.empty",
         f"no images ({suffixes}) in {escape(str(listing.root))}" + (f" ({said})" if said else ""),
-        f"give {LAYOUTS}",
+        "give the archive itself" if packed else f"give {LAYOUTS}",
     )

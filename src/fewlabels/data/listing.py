@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Protocol, overload
 
 import numpy as np
 import pyarrow as pa
@@ -73,6 +74,47 @@ def escape(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+@dataclass(slots=True)
+class Scan:
+    """What lies directly in one folder, sorted by kind.
+
+    Attributes
+    ----------
+    images : list of (str, int, int)
+        Name, bytes, and modification time in nanoseconds.
+    folders, others : list of str
+        Names of sub-folders, and of files that are no images.
+    links : int
+        How many symbolic links there are.
+    """
+
+    images: list[tuple[str, int, int]] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    links: int = 0
+
+
+class Tree(Protocol):
+    """Files below one root: a folder on disk, or an archive."""
+
+    @property
+    def root(self) -> Path:
+        """The folder, or the archive."""
+        ...
+
+    def scan(self, parts: tuple[str, ...]) -> Scan:
+        """Return what lies in a folder, hidden things left out; raise `DataError` if it cannot."""
+        ...
+
+    def stat(self, path: str) -> tuple[int, int] | None:
+        """Return bytes and modification time of a regular file; None if it is none."""
+        ...
+
+    def load(self, path: str) -> bytes:
+        """Return a file whole; raise `OSError` if it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """The images that lie directly in one folder.
@@ -95,13 +137,18 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A folder and all below it."""
+    """A folder or an archive, and all below it."""
 
-    root: Path
+    tree: Tree
     folders: tuple[Folder, ...]
     tables: tuple[str, ...]
     others: dict[str, int]
     links: int
+
+    @property
+    def root(self) -> Path:
+        """The folder, or the archive."""
+        return self.tree.root
 
     @property
     def paths(self) -> Strings:
@@ -130,7 +177,12 @@ class Listing:
 
 
 def walk(root: Path) -> Listing:
-    """List every image below `root`.
+    """List every image below the folder `root`; see `arrange`."""
+    return arrange(Disk(root))
+
+
+def arrange(tree: Tree) -> Listing:
+    """List every image of a tree.
 
     Symbolic links are not followed; hidden files and folders are skipped. Each
     folder's images come before those of its sub-folders, both sorted by name.
@@ -147,7 +199,7 @@ def walk(root: Path) -> Listing:
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
         parts = waiting.pop()
-        scan = _scan(root, parts)
+        scan = tree.scan(parts)
         folders.append(_pack(parts, scan.images))
         waiting.extend((*parts, name) for name in sorted(scan.folders, reverse=True))
         links += scan.links
@@ -156,7 +208,7 @@ def walk(root: Path) -> Listing:
         others.update(escape(suffix(name)) or "without a suffix" for name in scan.others)
     for name in tables:
         others[suffix(name)] -= 1
-    return Listing(root, tuple(folders), tuple(tables), dict(+others), links)
+    return Listing(tree, tuple(folders), tuple(tables), dict(+others), links)
 
 
 def suffix(name: str) -> str:
@@ -165,34 +217,49 @@ def suffix(name: str) -> str:
     return (dot + tail).lower() if head else ""
 
 
-@dataclass(slots=True)
-class _Scan:
-    images: list[tuple[str, int, int]]
-    folders: list[str]
-    others: list[str]
-    links: int = 0
+def hidden(name: str) -> bool:
+    """Tell whether a file or folder is not meant to be seen; macOS puts its own into archives."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
-def _scan(root: Path, parts: tuple[str, ...]) -> _Scan:
-    """Sort the entries of one folder by kind."""
-    found = _Scan([], [], [])
-    path = root.joinpath(*parts)
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and entry.name != "__MACOSX":
-                    _sort(entry, found)
-    except OSError as error:
-        message = f"cannot list the folder {escape(str(path))}: {error.strerror}"
-        raise DataError("data.folder", message, "check its permissions") from error
-    return found
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A folder on disk; see `Tree`."""
+
+    root: Path
+
+    def scan(self, parts: tuple[str, ...]) -> Scan:
+        """Sort the entries of one folder by kind."""
+        found = Scan()
+        path = self.root.joinpath(*parts)
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if not hidden(entry.name):
+                        _sort(entry, found)
+        except OSError as error:
+            message = f"cannot list the folder {escape(str(path))}: {error.strerror}"
+            raise DataError("data.folder", message, "check its permissions") from error
+        return found
+
+    def stat(self, path: str) -> tuple[int, int] | None:
+        """Return bytes and modification time of a regular file, wherever a link leads to it."""
+        try:
+            status = (self.root / path).stat()
+        except (OSError, ValueError):
+            return None
+        return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+    def load(self, path: str) -> bytes:
+        """Return a file whole."""
+        return (self.root / path).read_bytes()
 
 
-def _sort(entry: os.DirEntry[str], found: _Scan) -> None:
+def _sort(entry: os.DirEntry[str], found: Scan) -> None:
     # A pipe or device named like an image would block whoever reads it: files only.
     if suffix(entry.name) in SUFFIXES and entry.is_file(follow_symlinks=False):
-        stat = entry.stat(follow_symlinks=False)
-        found.images.append((entry.name, stat.st_size, stat.st_mtime_ns))
+        status = entry.stat(follow_symlinks=False)
+        found.images.append((entry.name, status.st_size, status.st_mtime_ns))
     elif entry.is_symlink():
         found.links += 1
     elif entry.is_dir(follow_symlinks=False):

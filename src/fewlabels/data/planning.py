@@ -52,15 +52,16 @@ def make_plan(
 ) -> Plan:
     """Estimate the size from some headers, make room, and choose the threads."""
     count = len(source)
-    rows = np.unique(np.linspace(0, count, 128, endpoint=False).astype(np.int64))[:count]
-    shapes = np.array(list(_shapes(source, rows)) or [(short_side, short_side)], np.int64)
+    shapes = np.array(
+        list(_shapes(source, source.sample(128))) or [(short_side, short_side)], np.int64
+    )
     stored = [decode.stored_size(w, h, short_side) for w, h in shapes.tolist()]
     mean = float(np.prod(stored, 1).mean()) * channels
     need = int(count * mean)
     cap = disk_cap(cap_bytes)
     limit = cap if need <= cap else 0
     if limit:
-        cache.make_room(need, cap, key)
+        cache.make_room(need, cap, {key, source.files.rests_on if source.files else None})
     need = (need if limit else 0) + count * ROW_BYTES
     if need > _free():
         raise disk_full(need)

@@ -29,6 +29,37 @@ class Pictures(Protocol):
         ...
 
 
+class Files(Protocol):
+    """Image files that do not lie in a folder: members of an archive, cells of a table.
+
+    Any thread may read.
+    """
+
+    @property
+    def path(self) -> Path:
+        """What holds them."""
+        ...
+
+    @property
+    def stamp(self) -> tuple[int, ...]:
+        """Changes when `path` does, where the rows' own sizes and times would not show it."""
+        ...
+
+    @property
+    def rests_on(self) -> str | None:
+        """Key of the part of the cache that they are read from, if they are."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """How many neighbouring rows come at the price of one."""
+        ...
+
+    def __call__(self, index: int, count: int = -1) -> bytes:
+        """Return file `index`, or its first `count` bytes; raise `OSError` if it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """Images and what is known of them; row ``i`` is the same everywhere.
@@ -41,9 +72,9 @@ class Source:
     name : str
         A short name of the data, for run folders and reports.
     root : Path or None
-        The folder that `paths` are relative to; None for images held as arrays.
+        The folder that `paths` are relative to; None for images that are no files of their own.
     paths : Sequence of str
-        Relative POSIX paths; ``images/000012`` for arrays.
+        Relative POSIX paths; ``images/000012`` for arrays, ``train.parquet/000012`` for cells.
     labels : list of (str or None)
         Class names; None is unlabelled.
     splits : list of (str or None)
@@ -61,6 +92,8 @@ class Source:
         What the user should know.
     pictures : Pictures, optional
         Gives the images where they are arrays.
+    files : Files, optional
+        Gives the images where they lie in an archive or a table.
     """
 
     name: str
@@ -75,6 +108,7 @@ class Source:
     issues: dict[int, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     pictures: Pictures | None = None
+    files: Files | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -89,6 +123,8 @@ class Source:
         """
         if self.pictures is not None:
             return self.pictures(i)
+        if self.files is not None:
+            return self.files(i)
         with io.FileIO(f"{self.root}/{self.paths[i]}") as file:
             return file.readall()
 
@@ -100,8 +136,23 @@ class Source:
         OSError
             If the file cannot be read.
         """
+        if self.files is not None:
+            return self.files(i, count)
         with io.FileIO(f"{self.root}/{self.paths[i]}") as file:
             return file.read(count)
+
+    def sample(self, count: int) -> np.ndarray:
+        """Return up to `count` rows, sorted and evenly spread.
+
+        Where neighbouring rows are read together they come in runs of that length, at
+        least 8 runs, so that a look at the images does not read them all.
+        """
+        n = len(self)
+        if n <= count:
+            return np.arange(n)
+        run = max(1, min(count // 8, self.files.block if self.files else 1))
+        starts = np.linspace(0, n - run, count // run).astype(np.int64)
+        return np.unique(starts[:, None] + np.arange(run))
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,14 +248,17 @@ def _publish(temporary: Path, place: Path) -> None:
 def _key(source: Source, short_side: int, channels: int) -> str:
     """Name the store after its listing; the folder counts, since archives reset times."""
     digest = hashlib.blake2b(digest_size=16)
-    place = getattr(source.pictures, "path", "") if source.root is None else source.root
+    held = source.files or source.pictures
+    place = getattr(held, "path", "") if source.root is None else source.root
     what = (PREPROCESS_VERSION, PIL.__version__, short_side, channels, len(source))
     digest.update(repr((what, os.path.realpath(place), sorted(source.issues.items()))).encode())
     digest.update(source.sizes.astype("<i8").tobytes() + source.times.astype("<i8").tobytes())
+    if source.files is not None:
+        digest.update(repr(source.files.stamp).encode())
     for start in range(0, len(source), 4096):
         names = "\0".join(source.paths[start : start + 4096])
         digest.update(names.encode("utf-8", "surrogateescape") + b"\0\0")
-    if source.root is None and (source.sizes < 0).all():  # arrays that come from no file
+    if source.pictures is not None and (source.sizes < 0).all():  # arrays that come from no file
         for row in range(len(source)):
             digest.update(content_hash(source.read(row)))
     return digest.hexdigest()

@@ -16,12 +16,12 @@ HEAD_BYTES = 1 << 16
 
 
 def survey(source: Source) -> tuple[np.ndarray, int]:
-    """Return short sides, and 1 or 3 channels, of up to 2,000 images evenly spaced.
+    """Return short sides, and 1 or 3 channels, of up to 2,000 images evenly spread.
 
     Every image is looked at where there are no more; the headers of all would cost
     more than opening the store.
     """
-    rows = np.unique(np.linspace(0, len(source) - 1, min(len(source), SURVEY)).astype(np.int64))
+    rows = source.sample(SURVEY)
     with decode.Quiet():
         found = [header for row in rows.tolist() if (header := _header(source, row)) is not None]
     if not found:

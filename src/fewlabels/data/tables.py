@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import stat
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
@@ -12,7 +11,7 @@ import numpy as np
 from fewlabels.core.errors import DataError
 from fewlabels.data import columns
 from fewlabels.data.columns import Entry
-from fewlabels.data.listing import Listing, Strings, escape, walk
+from fewlabels.data.listing import Disk, Listing, Strings, Tree, arrange, escape
 from fewlabels.data.source import Columns, Source, name_of, refuse_clashes
 
 
@@ -24,14 +23,14 @@ class Finder:
     there is one only.
     """
 
-    def __init__(self, root: Path, listing: Listing | None = None) -> None:
-        self.root = root
+    def __init__(self, tree: Tree, listing: Listing | None = None) -> None:
+        self.tree = tree
         self._listing = listing
 
     @cached_property
     def listing(self) -> Listing:
         """Everything below the root; listed only when it is first needed."""
-        return self._listing or walk(self.root)
+        return self._listing or arrange(self.tree)
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -45,19 +44,12 @@ class Finder:
     def resolve(self, name: str) -> tuple[str, int, int]:
         """Return path, size and time of the file a table calls `name`; size -1 if missing."""
         path = posixpath.normpath(name)
-        found = self._stat(path)
+        found = self.tree.stat(path)
         if found is None:
             near = self._by_name.get(PureWindowsPath(name).name, [])  # either kind of slash
             path = near[0] if len(near) == 1 else path
-            found = self._stat(path) if len(near) == 1 else None
+            found = self.tree.stat(path) if len(near) == 1 else None
         return (path, *(found or (-1, -1)))
-
-    def _stat(self, path: str) -> tuple[int, int] | None:
-        try:
-            status = (self.root / path).stat()
-        except (OSError, ValueError):
-            return None
-        return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def find(listing: Listing, asked: Columns) -> Source | None:
@@ -68,7 +60,7 @@ def find(listing: Listing, asked: Columns) -> Source | None:
     DataError
         If several tables could be meant.
     """
-    finder = Finder(listing.root, listing)
+    finder = Finder(listing.tree, listing)
     fitting = [name for name in listing.tables if _fits(listing.root / name, asked, finder)]
     if len(fitting) > 1:
         raise DataError(
@@ -91,8 +83,8 @@ def _only_hope(listing: Listing, asked: Columns) -> bool:
 def _fits(path: Path, asked: Columns, finder: Finder) -> bool:
     """Return whether a table names images of the folder it lies in."""
     try:
-        table = columns.load(path)
-        image = asked.image or columns.pick(table, columns.IMAGE_NAMES)
+        table = columns.load(path, finder.tree)
+        image = asked.image or columns.pick(table.column_names, columns.IMAGE_NAMES)
         if image is None or image not in table.column_names:
             return False
         names = [name for name in columns.texts(table, image)[:100] if name]
@@ -113,8 +105,9 @@ def read(path: Path, asked: Columns, finder: Finder | None = None) -> Source:
         If columns are missing, or one file is given two labels.
     """
     whole_folder = finder is not None
-    finder = finder or Finder(path.parent)
-    entries, files = _resolve(columns.entries_of(columns.load(path), path, asked), finder, path)
+    finder = finder or Finder(Disk(path.parent))
+    table = columns.load(path, finder.tree)
+    entries, files = _resolve(columns.entries_of(table, path, asked), finder, path)
     warnings = list(finder.listing.warnings()) if whole_folder else []
     if whole_folder:
         warnings += _add_unlisted(entries, files, finder.listing, path)
@@ -125,7 +118,7 @@ def read(path: Path, asked: Columns, finder: Finder | None = None) -> Source:
     missing = f"named in {escape(path.name)} but not found"
     return Source(
         name=name_of(path.parent) if whole_folder else name_of(path),
-        root=finder.root,
+        root=finder.tree.root,
         paths=Strings.of(order),
         labels=[entries[name].label for name in order],
         splits=[entries[name].split for name in order],

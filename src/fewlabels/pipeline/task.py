@@ -95,7 +95,10 @@ def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
     stages: dict[str, object] = {}
 
     def progress(stage: str, done: int, total: int) -> None:
-        if total >= 5_000 and stage not in stages:
+        if stage == "unpack" and total >= 50_000_000 and stage not in stages:
+            stages[stage] = True
+            reporter.say(f"unpack: {total / 1e6:,.0f} MB of archive, once")
+        elif stage != "unpack" and total >= 5_000 and stage not in stages:
             stages[stage] = True
             reporter.say(f"{stage}: {total:,} images, once")
 

@@ -259,7 +259,8 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         raise DataError(
             "data.test",
             "no labelled image fell into the test split, so nothing could be proved",
-            "label more images, or give a test/ folder",
+            "label more images, or give a test/ folder; fewlabels pretrain and finetune make a "
+            "classifier without the proof",
         )
     if settings.labels:
         refuse_shortage(task, max(settings.labels))

@@ -123,10 +123,12 @@ def sentence(row: Mapping[str, Any]) -> str:
     scale, unit = (1.0, "") if row["metric"] == "nll" else (100.0, " points")
     difference, low, high = (scale * row[name] for name in ("difference", "low", "high"))
     if row["verdict"] == "undecided":
+        seen = "the smallest difference this design could have seen is not known"
+        if row["detectable"] is not None:
+            seen = f"this design could have seen {scale * row['detectable']:.1f}{unit}"
         return (
             f"Undecided: {row['arm']} differs from {row['baseline']} by {difference:+.1f}{unit} "
-            f"({low:+.1f} to {high:+.1f}) in {metric} {where}; this design could have seen "
-            f"{scale * row['detectable']:.1f}{unit}."
+            f"({low:+.1f} to {high:+.1f}) in {metric} {where}; {seen}."
         )
     side = "above" if difference > 0 else "below"
     low, high = sorted((abs(low), abs(high)))
