@@ -81,6 +81,28 @@ COMPARED = {
     "best": {"name": "simclr+features", "reason": "best in cross-validation"},
     "warnings": [],
 }
+EXPLAINED = {
+    "schema": 1,
+    "run": "runs/finetune-photos-1",
+    "split": "test",
+    "looks_at_test": 3,
+    "folder": "runs/finetune-photos-1/records/explain-1",
+    "images": [
+        {
+            **{"path": "test/cat/1.jpg", "kind": "mistake", "label": "cat", "predicted": "dog"},
+            **{"probability": 0.875, "explained": "dog", "picture": "0001.png"},
+            "neighbours": [
+                {"path": "train/dog/7.jpg", "label": "dog", "similarity": 0.9},
+                {"path": "unlabelled/9.jpg", "label": None, "similarity": 0.8},
+            ],
+        }
+    ],
+    "maps": [
+        {"map": "grad_cam", "shown": True, "correlation": 0.125, "reason": ""},
+        {"map": "occlusion", "shown": False, "correlation": 0.9, "reason": "withdrawn: alike"},
+    ],
+    "warnings": [],
+}
 PREDICTED = [
     {"path": "a.jpg", "label": "cat", "probability": 0.9, "probabilities": {"cat": 0.9, "dog": 0.1}}
 ]
@@ -107,6 +129,7 @@ class Library:
             **{"inspect": INSPECTED, "pretrain": TRAINED, "finetune": TRAINED},
             **{"evaluate": SCORED, "compare": COMPARED, "run": COMPARED, "demo": COMPARED},
             "predict_table": PREDICTED,
+            "explain": EXPLAINED,
         }
 
     def verb(self, name: str) -> Callable[..., Any]:
@@ -228,6 +251,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "digits"], "--from"),
         (["evaluate", "run", "--split", "train"], "val"),
         (["predict", "run"], "FILES"),
+        (["explain"], "RUN"),
+        (["explain", "run", "--count", "0"], "--count"),
+        (["explain", "run", "--maps", ","], "--maps"),
     ],
 )
 def test_usage_errors(
@@ -427,6 +453,27 @@ def test_people_read_scores(library: Library, capsys: pytest.CaptureFixture[str]
     scores = {"mse": {"value": 0.25, "low": 0.2, "high": 0.3}, "per_class": [], "accuracy": None}
     output.show_scores({**SCORED, **scores})
     assert "0.25" in capsys.readouterr().out
+
+
+def test_explain_is_told_what_to_look_at(library: Library) -> None:
+    words = "explain runs/x a.jpg b --split val --class cat --maps grad_cam,occlusion --count 3"
+    assert main(words.split()) == 0
+    assert library.calls[-1][1] == (Path("runs/x"), ["a.jpg", "b"])
+    told = {"split": "val", "label": "cat", "maps": ["grad_cam", "occlusion"], "count": 3}
+    assert {key: library.settings[key] for key in told} == told
+    assert main(["explain", "runs/x"]) == 0
+    assert library.calls[-1][1] == (Path("runs/x"), [])
+    assert library.settings.keys() == {"count", "device", "reporter"}
+
+
+def test_people_read_what_was_explained(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", "runs/x"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("test/cat/1.jpg", "87.5", "dog, ?", "0.12", "withdrawn: alike", "so far: 3"):
+        assert text in shown
+    assert f"pictures:         {EXPLAINED['folder']}\n" in shown
 
 
 def test_people_read_the_verdict(

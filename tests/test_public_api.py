@@ -12,7 +12,8 @@ import pytest
 
 import fewlabels
 
-VERBS = ["compare", "demo", "evaluate", "finetune", "inspect", "load", "pretrain", "report", "run"]
+VERBS = ["compare", "demo", "evaluate", "explain", "finetune", "inspect"]
+VERBS += ["load", "pretrain", "report", "run"]
 
 
 def test_names() -> None:

@@ -20,7 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
 
     def report(folder: str | Path) -> Path:
-        """Stand for `_ReportVerb` where types are checked."""
+        """Stand for `_PackageVerb` where types are checked."""
+        ...
+
+    def explain(run: str | Path, *given: Any, **settings: Any) -> dict[str, Any]:
+        """Stand for `_PackageVerb` where types are checked."""
         ...
 
 
@@ -37,7 +41,8 @@ _HOMES = {
     "run": "fewlabels.study.main_job",
 }
 _TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run")
-_TAKES_FOLDER = ("evaluate", "load")
+_TAKES_FOLDER = ("evaluate", "explain", "load")
+_PACKAGES = ("explain", "report")  # verbs that are packages as well
 _WRITES_PAGE = ("compare", "run", "demo")
 
 __all__ = [
@@ -47,6 +52,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "explain",
     "finetune",
     "inspect",
     "load",
@@ -59,8 +65,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("fewlabels")
-    if name == "report":
-        return import_module("fewlabels.report")
+    if name in _PACKAGES:
+        return import_module(f"fewlabels.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'fewlabels' has no attribute {name!r}")
     found = getattr(import_module(_HOMES[name]), name)
@@ -103,21 +109,33 @@ def _write_page(result: dict[str, Any]) -> None:
         import_module("fewlabels.report.html").write_report(folder)
 
 
-class _ReportVerb(ModuleType):
-    """The package `fewlabels.report`, which is a verb as well."""
+def _report(folder: str | Path) -> Path:
+    """Write ``report.html`` of a run or comparison folder and return its path."""
+    written: Path = import_module("fewlabels.report.html").write_report(Path(folder))
+    return written
 
-    def __call__(self, folder: str | Path) -> Path:
-        """Write ``report.html`` of a run or comparison folder and return its path."""
-        written: Path = import_module("fewlabels.report.html").write_report(Path(folder))
-        return written
+
+def _explain(*given: Any, **settings: Any) -> Any:
+    """Show what a network looks at; see `fewlabels.pipeline.explain.explain`."""
+    verb = import_module("fewlabels.pipeline.verbs").explain
+    return _verb("explain", verb)(*given, **settings)
+
+
+class _PackageVerb(ModuleType):
+    """One of the packages that are verbs as well."""
+
+    def __call__(self, *given: Any, **settings: Any) -> Any:
+        """Do what the verb of this name does."""
+        verbs = {"fewlabels.report": _report, "fewlabels.explain": _explain}
+        return verbs[self.__name__](*given, **settings)
 
 
 class _Package(ModuleType):
-    """A package whose ``report`` stays a verb when Python sets it to the package of that name."""
+    """A package whose verbs stay verbs when Python sets them to the packages of their names."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "report" and isinstance(value, ModuleType):
-            value.__class__ = _ReportVerb
+        if name in _PACKAGES and isinstance(value, ModuleType):
+            value.__class__ = _PackageVerb
         super().__setattr__(name, value)
 
 

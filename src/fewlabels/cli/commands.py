@@ -25,6 +25,10 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
         "fewlabels finetune photos/ --from runs/encoder --transfer features --labels 25",
     ),
     stages.evaluate: ("fewlabels evaluate runs/classifier --split test",),
+    stages.explain: (
+        "fewlabels explain runs/classifier",
+        "fewlabels explain runs/classifier a.jpg b.jpg --class cat",
+    ),
     studies.compare: (
         "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",
     ),

@@ -39,13 +39,15 @@ def shots_list(text: str | None) -> list[int] | None:
     return sorted({int(part) for part in parts})
 
 
-def names_list(text: str | None) -> list[str] | None:
+def names_list(
+    text: str | None, flag: str = "arms", example: str = "simclr+features,scratch"
+) -> list[str] | None:
     """Read ``simclr+features,scratch``."""
     if text is None:
         return None
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
-        raise UsageError("usage.arms", "--arms names nothing", "--arms simclr+features,scratch")
+        raise UsageError(f"usage.{flag}", f"--{flag} names nothing", f"--{flag} {example}")
     return list(dict.fromkeys(names))
 
 

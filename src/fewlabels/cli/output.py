@@ -213,6 +213,33 @@ def _class_row(row: Record) -> list[str]:
     return [str(row["name"]), f"{row['n']:,}", *scores]
 
 
+def show_explained(result: Record) -> None:
+    """Print what each image was called, what lies nearest, and which maps were shown."""
+    from fewlabels.report.words import percent
+
+    headings = ["image", "label", "called", "%", "nearest training images"]
+    rows = [
+        [
+            str(row["path"]),
+            row["label"] or "-",
+            row["predicted"] or "-",
+            percent(row["probability"]),
+            ", ".join(near["label"] or "?" for near in row["neighbours"]) or "-",
+        ]
+        for row in result["images"]
+    ]
+    _table(f"{len(rows)} images", headings, rows)
+    for row in result["maps"]:
+        said = row["reason"]
+        if row["shown"]:
+            said = f"shown (rank correlation with random weights {row['correlation']:.2f})"
+        _say(f"{row['map'] + ':':<22}{said}")
+    _warn(result)
+    if result["split"] == "test" and result["looks_at_test"]:
+        _say(f"Looks at this test set so far: {result['looks_at_test']}.")
+    _facts([("pictures", result["folder"]), ("on the page", f"fewlabels report {result['run']}")])
+
+
 def show_comparison(result: Record) -> None:
     """Print the verdict, the table of arms, the chosen arm and where the page is."""
     from fewlabels.report.findings import Comparison, headline

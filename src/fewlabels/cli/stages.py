@@ -1,4 +1,4 @@
-"""The verbs of single stages: inspect, pretrain, finetune, evaluate."""
+"""The verbs of single stages: inspect, pretrain, finetune, evaluate, explain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
-from fewlabels.cli.job import Job, given
+from fewlabels.cli.job import Job, given, names_list
 
 
 def inspect(  # noqa: PLR0913 - one parameter a flag
@@ -212,3 +212,57 @@ def evaluate(
         return fewlabels.evaluate(run, split=split.value, device=device.value, **given(data=data))
 
     return Job(call, output.show_scores, as_json)
+
+
+def explain(  # noqa: PLR0913 - one parameter a flag
+    run: flag.Run,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE...",
+            show_default=False,
+            help="Files, folders, or paths as in the manifest. Default: the worst mistakes on "
+            "held-out images, and some right answers.",
+        ),
+    ] = None,
+    split: Annotated[
+        flag.Split | None,
+        typer.Option(help="Which held-out images. Default: val if it has labels, else test."),
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=200, metavar="N", help="How many, where none are named.")
+    ] = 12,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class", metavar="NAME", help="What to look for. Default: each predicted class."
+        ),
+    ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="grad_cam, integrated_gradients, occlusion. Default: all three.",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
+    ] = None,
+    device: flag.DeviceFlag = flag.Device.auto,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Show where a network looks, and which training images it finds alike.
+
+    Pictures and arrays go into the run folder, and 'fewlabels report' puts them on its page. A
+    kind of map that hardly changes when the weights are replaced by random ones explains nothing:
+    it is withdrawn, and that is said.
+    """
+
+    def call() -> Any:
+        kinds = names_list(maps, "maps", "grad_cam,occlusion")
+        chosen = given(split=split and split.value, label=label, maps=kinds, data=data)
+        return fewlabels.explain(run, images or [], count=count, device=device.value, **chosen)
+
+    return Job(call, output.show_explained, as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -141,4 +141,17 @@ class Method(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Take back what `state_dict` returned."""
+        ...
+
+
+@runtime_checkable
+class Paints(Protocol):
+    """What a method offers besides, if what it learns can be shown as pictures."""
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return pictures ``(n, C, S, S)`` on the 0-1 scale by name, in the order to show them.
+
+        ``picture`` is what it was shown, ``seen`` what was left of that, ``painted`` what it
+        made of it, ``drawn`` what it paints from random numbers alone.
+        """
         ...

@@ -15,7 +15,12 @@ THUMBNAIL = 96
 
 
 def worst_mistakes(
-    dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, *, count: int = 24
+    dataset: Dataset,
+    rows: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    classes: tuple[str, ...] | None = None,
+    count: int = 24,
 ) -> list[dict[str, Any]]:
     """Return the most confident errors, the surest first.
 
@@ -26,6 +31,8 @@ def worst_mistakes(
         ``(n,)`` labelled rows.
     probabilities : ndarray
         ``(n, K)``.
+    classes : tuple of str, optional
+        What the columns stand for; by default the classes of the data.
     count : int
         At most so many.
 
@@ -34,7 +41,9 @@ def worst_mistakes(
     list of dict
         ``path``, ``label``, ``predicted``, ``probability`` and ``thumbnail`` (a PNG data URI).
     """
-    labels = dataset.labels[rows]
+    names = classes or dataset.classes
+    places = np.array([names.index(name) for name in dataset.classes])
+    labels = places[dataset.labels[rows]]
     predicted = probabilities.argmax(1)
     confidence = probabilities[np.arange(len(rows)), predicted]
     wrong = np.flatnonzero(predicted != labels)
@@ -42,8 +51,8 @@ def worst_mistakes(
     return [
         {
             "path": str(dataset.source.paths[int(rows[place])]),
-            "label": dataset.classes[labels[place]],
-            "predicted": dataset.classes[predicted[place]],
+            "label": names[labels[place]],
+            "predicted": names[predicted[place]],
             "probability": float(confidence[place]),
             "thumbnail": thumbnail(dataset, int(rows[place])),
         }

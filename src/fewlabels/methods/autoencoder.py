@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment, denormalise
+from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
 from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import ConvDecoder
 
@@ -104,6 +104,15 @@ class Autoencoder(nn.Module):
         step.backward(loss, "autoencoder")
         step.apply("autoencoder")
         return {"loss": loss.detach()}
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return the pictures, what is seen of them where that is less, and their repainting."""
+        x = plain(batch, self.pictures)
+        seen = damaged(x, self.config, key)
+        rows = {"picture": denormalise(x, self.pictures)}
+        if self.config.noise or self.config.missing:
+            rows["seen"] = denormalise(seen, self.pictures)
+        return rows | {"painted": self.reconstruct(seen)}
 
 
 def damaged(x: Tensor, config: AutoencoderConfig, key: torch.Generator) -> Tensor:

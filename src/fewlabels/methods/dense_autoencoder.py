@@ -84,3 +84,9 @@ class DenseAutoencoder(nn.Module):
         step.backward(loss, "dense_autoencoder")
         step.apply("dense_autoencoder")
         return {"loss": loss.detach()}
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return the pictures and their repainting."""
+        x = plain(batch, self.pictures)
+        painted = self.decoder(self.encoder(x)).sigmoid().reshape(x.shape)
+        return {"picture": denormalise(x, self.pictures), "painted": painted}

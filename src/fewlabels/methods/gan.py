@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment, normalise
+from fewlabels.data.augment import Policies, Policy, augment, denormalise, normalise
 from fewlabels.models.generators import Generator
 
 
@@ -150,3 +150,8 @@ class GAN(nn.Module):
         """Return R1 on a batch, in full precision: it is a derivative of a derivative."""
         x = real.detach().requires_grad_(True)
         return gradient_penalty(self._score(x), x)
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return forgeries, as many as there are images."""
+        count, device = len(batch.images), batch.images.device
+        return {"drawn": denormalise(self.forge(count, key, device), self.pictures)}

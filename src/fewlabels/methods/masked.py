@@ -9,6 +9,7 @@ paints the hidden patches. Mask token and decoder stay behind.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment
+from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
 from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import MapDecoder
 
@@ -52,12 +53,20 @@ def patch_targets(x: Tensor, cells: int) -> Tensor:
 
     MAE found that to be better than plain pixels (He et al. 2022, table 1d).
     """
+    mean, spread = patch_statistics(x, cells)
+    return (x - mean) / spread
+
+
+def patch_statistics(x: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the patch that each pixel lies in: ``(B, 1, S, S)``."""
     count, channels, size, _ = x.shape
     side = size // cells
     patches = x.reshape(count, channels, cells, side, cells, side)
     mean = patches.mean((1, 3, 5), keepdim=True)
     std = (patches.var((1, 3, 5), unbiased=False, keepdim=True) + 1e-6).sqrt()
-    return ((patches - mean) / std).reshape(x.shape)
+    shape = (count, 1, cells, side, cells, side)
+    wide = [part.expand(shape).reshape(count, 1, size, size) for part in (mean, std)]
+    return wide[0], wide[1]
 
 
 def masked_loss(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
@@ -188,11 +197,33 @@ class Masked(nn.Module):
         x = augment(batch, self.pictures, self.policy, seed=step.seed)
         hidden = self.hide(len(x), step.generator, x.device)
         with step.autocast():
-            with only_visible(self.encoder, ~hidden):
-                seen = self.encoder.forward_features(x * at_size(~hidden, x))
-            filled = torch.where(at_size(hidden, seen), self.token.to(seen.dtype), seen)
-            painted = self.decoder(filled)
+            painted = self._fill_in(self.encoder, x, hidden)
         loss = masked_loss(painted, patch_targets(x, self.cells), hidden)
         step.backward(loss, "masked")
         step.apply("masked")
         return {"loss": loss.detach()}
+
+    def _fill_in(self, encoder: Backbone, x: Tensor, hidden: Tensor) -> Tensor:
+        """Paint standardised patches ``(B, C, S, S)`` from the cells that are not hidden."""
+        with only_visible(encoder, ~hidden):
+            seen = encoder.forward_features(x * at_size(~hidden, x))
+        painted: Tensor = self.decoder(
+            torch.where(at_size(hidden, seen), self.token.to(seen.dtype), seen)
+        )
+        return painted
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return the pictures, what is left of them, and that with the holes filled.
+
+        Patches are painted without their brightness and contrast, which no loss has taught;
+        those of the true patch are lent to them, as MAE does for its figures.
+        """
+        x = plain(batch, self.pictures)
+        hidden = self.hide(len(x), key, x.device)
+        encoder = copy.deepcopy(self.encoder)  # batch norms count while cells are hidden
+        painted = self._fill_in(encoder, x, hidden).float()
+        mean, spread = patch_statistics(x, self.cells)
+        holes = at_size(hidden, x)
+        shown = torch.where(holes, painted * spread + mean, x)
+        rows = {"picture": x, "seen": x.masked_fill(holes, 0.0), "painted": shown}
+        return {name: denormalise(row, self.pictures) for name, row in rows.items()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
-from fewlabels.data.augment import Policies, Policy, augment, denormalise
+from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
 from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import ConvDecoder
 
@@ -124,3 +124,11 @@ class VAE(nn.Module):
             "squared_error": squared.detach(),
             "divergence": divergence.detach(),
         }
+
+    def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
+        """Return the pictures, each painted from the mean of its code, and as many from nothing."""
+        x = plain(batch, self.pictures)
+        centre, _ = self.to_code(self.encoder.forward_features(x).flatten(1)).chunk(2, dim=1)
+        code = torch.randn(centre.shape, generator=key, device=x.device)
+        painted = {"painted": self.decoder(centre), "drawn": self.decoder(code)}
+        return {"picture": denormalise(x, self.pictures), **painted}

@@ -178,7 +178,12 @@ def pooled_features(backbone: Backbone, x: Tensor, grid: int = 1) -> Tensor:
     if grid == 1:
         whole: Tensor = backbone(x)
         return whole
-    features: Tensor = backbone.forward_features(x)
-    if features.ndim != 4 or features.shape[-1] < grid or isinstance(backbone, Pixels):
+    return pool(backbone, backbone.forward_features(x), grid)
+
+
+def pool(backbone: Backbone, features: Tensor, grid: int) -> Tensor:
+    """Return what `forward_features` gave as ``(B, F)``, as `pooled_features` does."""
+    whole = features.ndim != 4 or features.shape[-1] < grid or isinstance(backbone, Pixels)
+    if grid == 1 or whole:
         return backbone.forward_head(features)
     return small.pool_grid(features, grid)

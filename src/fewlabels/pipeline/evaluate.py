@@ -66,9 +66,9 @@ def evaluate(
     config = folder.config()
     saved = open_model(folder.path)
     classifier = saved.classifier
-    _refuse_trained(config, split, data)
+    refuse_trained(config, split, data)
     with folder:
-        task = _open(folder.path, config, saved, data, device, reporter)
+        task = open_stored(folder.path, config, saved, data, device, reporter)
         rows, labels = held_out(task.dataset, saved, split)
         probabilities = score(task, classifier, rows)
         key = test_key(task)
@@ -81,7 +81,7 @@ def evaluate(
     return result
 
 
-def _open(
+def open_stored(
     folder: Path,
     config: dict[str, Any],
     saved: Saved,
@@ -89,7 +89,13 @@ def _open(
     device: str,
     reporter: Reporter,
 ) -> Task:
-    """Open the data of a run as it was opened then, in the format of its model."""
+    """Open the data of a run as it was opened then, in the format of its model.
+
+    Raises
+    ------
+    FewlabelsError
+        The images are not there, or of another kind than the model's.
+    """
     options = stored_options(config, folder)
     stored = sized(replace(options, image_size=None), saved, str(folder))
     policy = "auto"  # nothing is augmented here
@@ -139,7 +145,7 @@ def _named(names: tuple[str, ...]) -> str:
     return f"({shown}{more})" if names else "(none)"
 
 
-def _refuse_trained(config: dict[str, Any], split: str, data: str | None) -> None:
+def refuse_trained(config: dict[str, Any], split: str, data: str | None) -> None:
     """Refuse validation images that a run without ``--labels`` has learned from."""
     verb, settings = config.get("verb"), config.get("settings") or {}
     if (

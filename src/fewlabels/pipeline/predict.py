@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabels.core.errors import DataError
+from fewlabels.core.errors import DataError, unknown
 from fewlabels.core.types import Batch
 from fewlabels.data import decode
+from fewlabels.data.augment import plain
 from fewlabels.data.listing import escape, walk
 from fewlabels.data.streaming import assemble
 from fewlabels.models.classifier import Saved
@@ -22,6 +23,7 @@ from fewlabels.pipeline.task import find_device
 from fewlabels.training.loop import default_bf16
 
 CHUNK = 256  # pictures decoded before they are scored
+AT_ONCE = 16  # pictures explained together
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -88,27 +90,84 @@ class Predictor:
                 yield from (item if isinstance(item, str) else next(scored) for item in found)
 
     def _picture(self, file: str | Path) -> np.ndarray | str:
-        """Return a picture as the store would keep it, or why it cannot be read."""
-        path = Path(file)
-        try:
-            if not path.is_file():  # a pipe would block whoever reads it
-                return "not a file" if path.exists() else "there is no such file"
-            return decode.load(path.read_bytes(), self.pictures.channels, self.short_side).pixels
-        except OSError as error:
-            return error.strerror or str(error)
-        except ValueError as error:
-            return str(error)
+        return read_picture(file, self.pictures.channels, self.short_side)
 
     def _score(self, pictures: list[np.ndarray]) -> np.ndarray:
-        canvas, sizes = assemble(pictures, self.pictures.channels)
-        rows = torch.arange(len(pictures), device=self.device)
-        batch = Batch(
-            images=torch.from_numpy(canvas).permute(0, 3, 1, 2).to(self.device),
-            sizes=None if sizes is None else torch.from_numpy(sizes).to(self.device),
-            indices=rows,
-            epochs=torch.zeros_like(rows),
-        )
+        batch = as_batch(pictures, self.pictures.channels, self.device)
         return self._classifier.probabilities(batch, self.pictures, bf16=self._bf16)
+
+    def saliency(
+        self, paths: Paths, method: str = "grad_cam", *, label: str | None = None
+    ) -> np.ndarray:
+        """Return where picture files speak for a class, unchecked: see `fewlabels explain`.
+
+        Parameters
+        ----------
+        paths : str, Path or sequence of these
+        method : str
+            A key of `fewlabels.explain.saliency.MAPS`.
+        label : str, optional
+            The class to explain; by default each picture's predicted one.
+
+        Returns
+        -------
+        ndarray
+            ``(n, S, S)`` float32, S the size the network sees; [0, 1] from ``grad_cam``, else
+            signed, in logits.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read.
+        ModelError
+            The network has nothing that this method could explain.
+        UsageError
+            There is no such method or class.
+        """
+        from fewlabels.explain.saliency import MAPS
+
+        if method not in MAPS:
+            raise unknown("map", method, MAPS)
+        if label is not None and label not in self.classes_:
+            raise unknown("class", label, self.classes_.tolist())
+        files = [paths] if isinstance(paths, str | Path) else list(paths)
+        chosen = self.predict_proba(files).argmax(1)
+        if label is not None:
+            chosen[:] = self.classes_.tolist().index(label)
+        found = []
+        for start in range(0, len(files), AT_ONCE):
+            pixels = [self._picture(file) for file in files[start : start + AT_ONCE]]
+            known = [one for one in pixels if isinstance(one, np.ndarray)]
+            x = plain(as_batch(known, self.pictures.channels, self.device), self.pictures)
+            targets = torch.from_numpy(chosen[start : start + AT_ONCE]).to(self.device)
+            found.append(MAPS[method](self._classifier, x, targets).numpy())
+        size = self.pictures.size
+        return np.concatenate(found) if found else np.empty((0, size, size), np.float32)
+
+
+def read_picture(file: str | Path, channels: int, short_side: int) -> np.ndarray | str:
+    """Return a picture ``(H, W, C)`` uint8 as the store would keep it, or why it cannot be read."""
+    path = Path(file)
+    try:
+        if not path.is_file():  # a pipe would block whoever reads it
+            return "not a file" if path.exists() else "there is no such file"
+        return decode.load(path.read_bytes(), channels, short_side).pixels
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+
+
+def as_batch(pictures: list[np.ndarray], channels: int, device: torch.device) -> Batch:
+    """Return pictures ``(H, W, C)`` uint8 of any sizes as a batch."""
+    canvas, sizes = assemble(pictures, channels)
+    rows = torch.arange(len(pictures), device=device)
+    return Batch(
+        images=torch.from_numpy(canvas).permute(0, 3, 1, 2).to(device),
+        sizes=None if sizes is None else torch.from_numpy(sizes).to(device),
+        indices=rows,
+        epochs=torch.zeros_like(rows),
+    )
 
 
 def load(run: Path, *, device: str = "auto") -> Predictor:

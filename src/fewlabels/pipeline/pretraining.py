@@ -8,7 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fewlabels.core.types import Backbone, Method
+from fewlabels.data.loader import load
+from fewlabels.explain.paintings import IMAGES, paintings
+from fewlabels.explain.pictures import pack, painted_sheet, png
 from fewlabels.models.classifier import save_model
 from fewlabels.pipeline.stages import PretrainPlan, pretrain_batches, pretrain_encoder
 from fewlabels.pipeline.task import Task
@@ -135,7 +140,8 @@ def pretrain_in(
 ) -> Pretrained:
     """Pre-train in a folder, going on where an earlier process stopped.
 
-    Writes ``metrics.jsonl``, ``checkpoints/`` and ``model/``.
+    Writes ``metrics.jsonl``, ``checkpoints/``, ``model/`` and, where the method paints,
+    ``figures/paintings``.
 
     Parameters
     ----------
@@ -158,7 +164,18 @@ def pretrain_in(
         task.pictures,
         short_side=task.dataset.store.short_side,
     )
+    keep_paintings(place, task, method)
     return Pretrained(method.encoder, trained, last_metrics(trained, place), rank, warning)
+
+
+def keep_paintings(place: Path, task: Task, method: Method) -> None:
+    """Write ``figures/paintings.npz`` and ``.png``: what a method makes of training images."""
+    rows = task.dataset.rows("train")
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).astype(np.int64)]
+    found = paintings(method, load(task.dataset.store, rows, task.device))
+    if found:
+        write_atomic(place / "figures" / "paintings.npz", pack(found))
+        write_atomic(place / "figures" / "paintings.png", png(painted_sheet(found)))
 
 
 class _Watcher:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fewlabels.pipeline.evaluate import evaluate
+from fewlabels.pipeline.explain import explain
 from fewlabels.pipeline.finetune import finetune
 from fewlabels.pipeline.folders import health_tables
 from fewlabels.pipeline.pretrain import pretrain
@@ -14,7 +15,7 @@ from fewlabels.results.files import write_atomic
 from fewlabels.results.schema import validate
 from fewlabels.training.progress import Reporter
 
-__all__ = ["evaluate", "finetune", "inspect", "pretrain"]
+__all__ = ["evaluate", "explain", "finetune", "inspect", "pretrain"]
 
 
 def inspect(

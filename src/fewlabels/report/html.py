@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fewlabels.report import figures, findings, health, maps, scores, tables, words
+from fewlabels.report import explained, figures, findings, health, maps, scores, tables, words
 from fewlabels.report.findings import Comparison
 from fewlabels.report.reading import Folder, Training, read_folder
 from fewlabels.report.single import single_run
@@ -80,6 +80,8 @@ def _context(folder: Folder) -> dict[str, Any]:
         "mistakes": scores.mistakes(folder.mistakes),
         "trainings": [_training(one) for one in folder.trainings],
         "map": _map(folder, names or list(record(inspected.get("classes")))),
+        "explained": explained.explanation(folder.explained),
+        "paintings": explained.paintings(folder.paintings),
         "health": health.data_health(inspected),
         "settings": health.settings(folder),
         "unread": folder.unread,

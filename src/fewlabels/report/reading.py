@@ -56,6 +56,22 @@ class Training:
     kept: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """What one pre-training painted: name of the row -> ``(n, S, S, C)`` uint8."""
+
+    title: str
+    rows: dict[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The last record of `explain`, and its arrays by name; see ``docs/explain.md``."""
+
+    record: Record
+    arrays: dict[str, NDArray[Any]]
+
+
 @dataclass(slots=True)
 class Folder:
     """All that the report shows, as read from disk."""
@@ -66,6 +82,8 @@ class Folder:
     evaluations: list[Record] = field(default_factory=list)
     mistakes: list[Record] = field(default_factory=list)
     embedding: Embedding | None = None
+    explained: Explanation | None = None
+    paintings: list[Painting] = field(default_factory=list)
     trainings: list[Training] = field(default_factory=list)
     config: str = ""
     unread: list[str] = field(default_factory=list)
@@ -95,7 +113,49 @@ def read_folder(path: Path) -> Folder:
     folder.embedding = _part(folder, "figures/embedding.npz", _embedding, None)
     folder.config = _part(folder, "config.yaml", _text, "")
     folder.trainings = _trainings(folder)
+    folder.paintings = _paintings(folder)
+    _add_explanation(folder)
     return folder
+
+
+def _add_explanation(folder: Folder) -> None:
+    """Read the last record of `explain`, and what it tells that the run itself did not."""
+    found: list[Record] = _part(folder, "records", _explanations, [])
+    if not found:
+        return
+    place = f"records/{Path(str(found[-1].get('folder'))).name}"  # the run may have been moved
+    arrays: dict[str, NDArray[Any]] = _part(folder, f"{place}/arrays.npz", _arrays, {})
+    if arrays:
+        folder.explained = Explanation(found[-1], arrays)
+    if folder.embedding is None:
+        folder.embedding = _part(folder, f"{place}/embedding.npz", _embedding, None)
+    if not folder.mistakes:
+        folder.mistakes = _part(folder, f"{place}/mistakes.json", _json_records, [])
+
+
+def _explanations(file: Path) -> list[Record]:
+    found: list[Record] = RunFolder(file.parent).records("explain")
+    return found
+
+
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _paintings(folder: Folder) -> list[Painting]:
+    """Read what was painted at the end of pre-training, in the folder itself and its encoders."""
+    root = folder.path
+    files = [root / "figures" / "paintings.npz"]
+    files += sorted((root / "encoders").glob("*/figures/paintings.npz"))
+    found = []
+    for file in (f for f in files if f.is_file()):
+        rows: dict[str, NDArray[Any]] = _part(
+            folder, file.relative_to(root).as_posix(), _arrays, {}
+        )
+        place = file.parents[1]
+        found.append(Painting("" if place == root else place.name, rows))
+    return [one for one in found if one.rows]
 
 
 def _part(folder: Folder, name: str, read: Callable[[Path], T], default: T) -> T:

@@ -184,3 +184,33 @@ class Prediction(Record):
     label: str | None
     probability: float | None
     probabilities: dict[str, float | None] | None
+
+
+class Neighbour(Record):
+    """A training image near another one in feature space."""
+
+    path: str
+    label: str | None
+    similarity: float
+
+
+class Explained(Record):
+    """One image that was explained."""
+
+    path: str
+    kind: Literal["given", "mistake", "right", "sample"]
+    label: str | None
+    predicted: str | None
+    probability: float | None
+    explained: str | None
+    picture: str
+    neighbours: list[Neighbour]
+
+
+class MapCheck(Record):
+    """A kind of map, and whether it depends on what was learned."""
+
+    map: str
+    shown: bool
+    correlation: float | None
+    reason: str

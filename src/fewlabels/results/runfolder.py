@@ -145,8 +145,12 @@ class RunFolder:
             What `plain` takes.
         """
         body = plain(dict(value))
-        number = 1 + max((n for n, _ in self._numbered(kind)), default=0)
-        return self.write_json(f"{RECORDS}/{kind}-{number}.json", body | {"seal": _seal(body)})
+        name = f"{RECORDS}/{kind}-{self.next_record(kind)}.json"
+        return self.write_json(name, body | {"seal": _seal(body)})
+
+    def next_record(self, kind: str) -> int:
+        """Return the number that the next record of a kind gets."""
+        return 1 + max((n for n, _ in self._numbered(kind)), default=0)
 
     # ---- reading -------------------------------------------------------------------------
 

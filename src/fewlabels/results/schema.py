@@ -17,10 +17,12 @@ from fewlabels.results.rows import (
     Cell,
     ClassScore,
     Curve,
+    Explained,
     Forecast,
     Interval,
     Leak,
     Likeness,
+    MapCheck,
     Prediction,
     Quarantined,
     Record,
@@ -38,6 +40,7 @@ __all__ = [
     "Comparison",
     "Curve",
     "EvaluateResult",
+    "ExplainResult",
     "FinetuneResult",
     "InspectResult",
     "Interval",
@@ -145,6 +148,21 @@ class Comparison(Versioned):
     looks_at_test: int | None
 
 
+class ExplainResult(Versioned):
+    """What a network looks at: images with their maps and neighbours, and where the files lie."""
+
+    run: str
+    split: str | None
+    looks_at_test: int | None
+    images: list[Explained]
+    maps: list[MapCheck]
+    folder: str
+    arrays: str
+    filters: str | None
+    embedding: str | None
+    paintings: str | None
+
+
 class RunResult(Versioned):
     """The main job: from a folder to a verdict."""
 
@@ -161,6 +179,7 @@ KINDS: dict[str, type[Record]] = {
     "pretrain": PretrainResult,
     "finetune": FinetuneResult,
     "evaluate": EvaluateResult,
+    "explain": ExplainResult,
     "compare": Comparison,
     "cell": Cell,
     "run": RunResult,

@@ -1,0 +1,121 @@
+"""What the network looks at, and what pre-training painted: arrays as pictures in the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewlabels.explain import pictures
+from fewlabels.report import words
+from fewlabels.report.reading import Explanation, Painting
+from fewlabels.report.words import Record, number, records
+
+_SHOWN = 12  # images; the pictures of all lie in the folder
+_PAINTINGS = 4  # encoders
+_WORDS = {
+    "grad_cam": "Grad-CAM: light where the last map speaks for the class",
+    "integrated_gradients": "integrated gradients: orange pixels speak for it, blue ones against",
+    "occlusion": "occlusion: orange where covering a place weakens it, blue where it strengthens",
+}
+
+
+def explanation(found: Explanation | None) -> Record | None:
+    """Return images with maps and neighbours, what each map means, and what was withdrawn."""
+    if found is None:
+        return None
+    rows = records(found.record.get("images"))
+    checks = records(found.record.get("maps"))
+    names = [name for name in pictures.MAP_NAMES if _fits(found.arrays, name)]
+    views = found.arrays.get("views")
+    if views is None or not _is_pictures(views):
+        return None
+    near = found.arrays.get("near")
+    shown = min(len(rows), len(views), _SHOWN)
+    return {
+        "images": [_image(place, rows[place], found.arrays, names) for place in range(shown)],
+        "left_out": len(rows) - shown,
+        "folder": Path(str(found.record.get("folder"))).name,
+        "legend": [_WORDS[name] for name in names],
+        "has_neighbours": near is not None,
+        "checks": [_check(check) for check in checks],
+        "filters": _filters(found.arrays.get("filters")),
+    }
+
+
+def _is_pictures(value: NDArray[Any]) -> bool:
+    return value.ndim == 4 and value.dtype == np.uint8 and value.shape[3] in (1, 3)
+
+
+def _fits(arrays: dict[str, NDArray[Any]], name: str) -> bool:
+    """Whether there is a map of this name for every image."""
+    maps, views = arrays.get(name), arrays.get("views")
+    return maps is not None and views is not None and maps.shape == views.shape[:3]
+
+
+def _image(place: int, row: Record, arrays: dict[str, NDArray[Any]], names: list[str]) -> Record:
+    view = arrays["views"][place]
+    panels = [("the image", pictures.data_uri(view))]
+    for name in names:
+        signed = name in pictures.SIGNED
+        drawn = pictures.overlay(view, arrays[name][place], signed=signed)
+        panels.append((pictures.MAP_NAMES[name], pictures.data_uri(drawn)))
+    explained, predicted = row.get("explained"), row.get("predicted")
+    return {
+        "path": words.name_of(row.get("path")),
+        "label": row.get("label"),
+        "predicted": predicted,
+        "probability": words.percent(row.get("probability")),
+        "wrong": row.get("label") not in (None, predicted) and predicted is not None,
+        "explained": explained if explained != predicted else None,
+        "panels": panels,
+        "tiny": max(view.shape[:2]) <= 48,
+        "near": _near(place, row, arrays.get("near")),
+    }
+
+
+def _near(place: int, row: Record, near: NDArray[Any] | None) -> list[Record]:
+    rows = records(row.get("neighbours"))
+    if near is None or near.ndim != 5 or place >= len(near):
+        return []
+    return [
+        {
+            "path": words.name_of(one.get("path")),
+            "label": one.get("label"),
+            "similarity": f"{number(one.get('similarity')) or 0.0:.2f}",
+            "picture": pictures.data_uri(picture, most=96),
+        }
+        for one, picture in zip(rows, near[place], strict=False)
+    ]
+
+
+def _check(row: Record) -> Record:
+    correlation = number(row.get("correlation"))
+    return {
+        "name": pictures.MAP_NAMES.get(str(row.get("map")), str(row.get("map"))),
+        "shown": bool(row.get("shown")),
+        "correlation": words.MISSING if correlation is None else f"{correlation:.2f}",
+        "reason": str(row.get("reason") or ""),
+    }
+
+
+def _filters(filters: NDArray[Any] | None) -> list[str]:
+    if filters is None or not _is_pictures(filters):
+        return []
+    return [pictures.data_uri(one) for one in filters]
+
+
+def paintings(found: list[Painting]) -> list[Record]:
+    """Return what was painted at the end of pre-training: a title, and rows of pictures."""
+    shown = []
+    for one in found[:_PAINTINGS]:
+        rows = [
+            {"words": title, "pictures": [pictures.data_uri(p, most=96) for p in one.rows[name]]}
+            for name, title in pictures.PAINTED.items()
+            if name in one.rows and _is_pictures(one.rows[name])
+        ]
+        if rows:
+            shown.append({"title": one.title, "rows": rows})
+    return shown
