@@ -49,6 +49,16 @@ def test_digits(
     assert sum(tuned["labels"].values()) == 40
     scored = call(capsys, "evaluate", "model")
     assert scored["accuracy"]["value"] > 0.3
+    shown = call(capsys, "explain", "model", "--count", "2", "--device", "cpu")
+    assert [Path(row["picture"]).exists() for row in shown["images"]] == [True, True]
+    assert {row["map"] for row in shown["maps"]} == {
+        "grad_cam",
+        "integrated_gradients",
+        "occlusion",
+    }
+    words = ("images/000012", "--class", "8", "--maps", "occlusion", "--device", "cpu")
+    (row,) = call(capsys, "explain", "model", *words)["images"]
+    assert (row["path"], row["label"], row["explained"]) == ("images/000012", "2", "8")
     assert call(capsys, "pretrain", "digits", "--out", "encoder", *budget)["already_done"]
     for folder in ("encoder", "model"):
         assert Path(call(capsys, "report", folder)["report"]).exists()

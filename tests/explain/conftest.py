@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,16 @@ from fewlabels.models.small import SmallCNN
 SIZE, SQUARE = 24, 6
 
 
-def squares(count: int, seed: int) -> tuple[Tensor, Tensor, np.ndarray]:
+Squares = Callable[[int, int], tuple[Tensor, Tensor, np.ndarray]]
+
+
+@pytest.fixture(scope="session")
+def squares() -> Squares:
+    """Return a function of a number of images and a seed."""
+    return draw_squares
+
+
+def draw_squares(count: int, seed: int) -> tuple[Tensor, Tensor, np.ndarray]:
     """Return images ``(n, 3, 24, 24)``, classes, and where the square lies ``(n, 24, 24)`` bool.
 
     The square is red in class 0 and blue in class 1, at a random place.
@@ -39,12 +50,12 @@ def knowing() -> Classifier:
     classifier = Classifier(backbone, LinearHead(32, 2)).train()
     adam = torch.optim.Adam(classifier.parameters(), 3e-3)
     for step in range(60):
-        x, labels, _ = squares(32, step)
+        x, labels, _ = draw_squares(32, step)
         loss = F.cross_entropy(classifier(x), labels)
         adam.zero_grad()
         loss.backward()
         adam.step()
-    x, labels, _ = squares(64, 1_000)
+    x, labels, _ = draw_squares(64, 1_000)
     with torch.no_grad():
         assert (classifier.eval()(x).argmax(1) == labels).float().mean() > 0.95
     return classifier

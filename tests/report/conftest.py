@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewlabels.results.runfolder import RunFolder
+
 HOSTILE = "<script>alert('x')</script>"
 SENTENCE = (
     "With 25 labels per class, SimCLR + frozen features beats training from scratch [synthetic]."
@@ -317,7 +319,54 @@ def write_folder(
     for place, (method, seed) in enumerate([("simclr", 0), ("simclr", 1), ("autoencoder", 0)]):
         _encoder(folder / "encoders" / f"{method}-{seed}-4f2a", method, rng, place)
     (folder / "config.yaml").write_text("data: synthetic-clothes\nlabels: [1, 4, 25]\nseed: 0\n")
+    _explanation(folder, classes)
     return folder
+
+
+def _explanation(folder: Path, classes: list[str], count: int = 3) -> None:
+    """Write a synthetic record of `explain`, and what an encoder has painted."""
+    rng = np.random.default_rng(4)
+    size = 64
+    images = [
+        {
+            "path": f"val/{classes[i]}/{i}.jpg",
+            "kind": "mistake",
+            "label": classes[i],
+            "predicted": classes[(i + 1) % len(classes)],
+            "probability": 0.9 - 0.1 * i,
+            "explained": classes[i],
+            "picture": "0001.png",
+            "neighbours": [
+                {"path": f"train/{k}.jpg", "label": classes[0] if k else None, "similarity": 0.5}
+                for k in range(5)
+            ],
+        }
+        for i in range(min(count, len(classes)))
+    ]
+    checks = [
+        {"map": "grad_cam", "shown": True, "correlation": 0.0625, "reason": ""},
+        {"map": "occlusion", "shown": False, "correlation": 0.9, "reason": "withdrawn: alike"},
+    ]
+    record = {"schema": 1, "run": "synthetic", "split": "val", "looks_at_test": 0}
+    record |= {"folder": "elsewhere/records/explain-1", "images": images, "maps": checks}
+    with RunFolder(folder) as run:
+        run.add_record("explain", record)
+    shape = (len(images), size, size)
+    place = folder / "records" / "explain-1"
+    place.mkdir()
+    np.savez(
+        place / "arrays.npz",
+        views=rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+        grad_cam=rng.random(shape, dtype=np.float32),
+        integrated_gradients=rng.normal(size=shape).astype(np.float32),
+        near=rng.integers(0, 256, (len(images), 5, 16, 16, 3), dtype=np.uint8),
+        filters=rng.integers(0, 256, (30, 3, 3, 3), dtype=np.uint8),
+    )
+    np.savez(
+        folder / "figures" / "paintings.npz",
+        picture=rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8),
+        painted=rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8),
+    )
 
 
 def _encoder(folder: Path, method: str, rng: np.random.Generator, place: int) -> None:

@@ -253,7 +253,7 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
-    """Show where a network looks, and which training images it finds alike.
+    """Show where a network looks and what it finds alike.
 
     Pictures and arrays go into the run folder, and 'fewlabels report' puts them on its page. A
     kind of map that hardly changes when the weights are replaced by random ones explains nothing:

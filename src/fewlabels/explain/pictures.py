@@ -70,7 +70,8 @@ def overlay(picture: Pixels, values: np.ndarray, *, signed: bool) -> Pixels:
         flat = strength.ravel()
         paint = np.stack([np.interp(flat, steps, channel) for channel in _HEAT.T], -1)
         paint = paint.reshape(*values.shape, 3)
-    cover = _COVER * np.sqrt(strength)
+    # Of signed maps a few pixels hold most; the root lets the others be seen too.
+    cover = _COVER * (np.sqrt(strength) if signed else strength)
     return np.asarray((grey * (1 - cover) + paint * cover).round(), np.uint8)
 
 
@@ -130,7 +131,7 @@ def _write(
     text = words.encode("latin-1", "replace").decode("latin-1")
     while text and pen.textlength(text, font) > width:
         text = text.removesuffix("...")[:-1] + "..." if len(text) > 4 else ""
-    pen.text(at, text, fill=_INK, font=font)
+    pen.text(at, text, fill=_INK, font=font, stroke_width=2, stroke_fill=_PAPER)
 
 
 def painted_sheet(rows: dict[str, np.ndarray]) -> Pixels:
@@ -153,7 +154,7 @@ def grid(pictures: Pixels, *, side: int = 48, gap: int = 4) -> Pixels:
 
 
 def scatter(
-    xy: np.ndarray, label: np.ndarray, kind: np.ndarray, *, side: int = 640, fine: int = 3
+    xy: np.ndarray, label: np.ndarray, kind: np.ndarray, classes: Sequence[str] = ()
 ) -> Pixels:
     """Return a map of images: a colour for each class, grey without one, rings for labelled ones.
 
@@ -163,11 +164,10 @@ def scatter(
         ``(n, 2)``.
     label, kind : ndarray
         ``(n,)`` as `fewlabels.explain.embedding.pack` takes them.
-    side : int
-        Of the picture.
-    fine : int
-        It is drawn so many times larger, then reduced, for round dots.
+    classes : sequence of str
+        Names, written where the images of a class lie.
     """
+    side, fine = 640, 3  # drawn three times larger, then reduced, for round dots
     canvas = Image.new("RGB", (side * fine, side * fine), _PAPER)
     pen = ImageDraw.Draw(canvas)
     low, span = xy.min(0), max(float(np.ptp(xy, axis=0).max()), 1e-9)
@@ -180,7 +180,13 @@ def scatter(
             box += [x + radius * fine, side * fine - y + radius * fine]
             ring = _INK if name == "labelled" else None
             pen.ellipse(box, fill=paint, outline=ring, width=fine)
-    return np.asarray(canvas.resize((side, side), Image.Resampling.LANCZOS))
+    small = canvas.resize((side, side), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(small)
+    for one, name in enumerate(classes):
+        if (label == one).any():
+            x, y = np.median(at[label == one], axis=0) / fine
+            _write(pen, (int(x) + 8, int(side - y) - 8), name, 120, 13)
+    return np.asarray(small)
 
 
 def png(pixels: Pixels) -> bytes:

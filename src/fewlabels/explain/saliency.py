@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fewlabels.core.errors import ModelError
 from fewlabels.core.types import Backbone
 from fewlabels.explain.evidence import evidence
-from fewlabels.models.backbones import Pixels, TimmBackbone, pool, pooled_features
+from fewlabels.models.backbones import Pixels, pool, pooled_features
 from fewlabels.models.classifier import Classifier
 
 # Of the path integral: by Gauss-Legendre quadrature; 20 to 300 are its authors' advice.
@@ -168,10 +168,8 @@ MAPS: dict[str, Saliency] = {
 
 def _channels_come_last(backbone: Backbone, features: Tensor) -> bool:
     """Whether a map is ``(B, h, w, C)``, as in timm's windowed transformers."""
-    if not isinstance(backbone, TimmBackbone) or features.ndim != 4:
-        return False
-    width = int(getattr(backbone.net, "num_features", 0))
-    return features.shape[3] == width != features.shape[1]
+    width = backbone.num_features
+    return features.ndim == 4 and features.shape[3] == width != features.shape[1]
 
 
 def _refuse_without_map(backbone: Backbone, x: Tensor) -> None:

@@ -233,7 +233,7 @@ def _write(
         arrays["near"] = around.pictures
         packed = embedding.pack(around.xy, around.label, around.kind, around.classes)
         files.write("embedding.npz", packed)
-        drawn = pictures.scatter(around.xy, around.label, around.kind)
+        drawn = pictures.scatter(around.xy, around.label, around.kind, around.classes)
         result["embedding"] = files.write("embedding.png", pictures.png(drawn))
     if chosen.mistakes:
         result["mistakes"] = files.write("mistakes.json", to_json(chosen.mistakes) + "\n")

@@ -119,18 +119,20 @@ def read_folder(path: Path) -> Folder:
 
 
 def _add_explanation(folder: Folder) -> None:
-    """Read the last record of `explain`, and what it tells that the run itself did not."""
+    """Read the last record of `explain`, and what records tell that the run itself does not."""
     found: list[Record] = _part(folder, "records", _explanations, [])
-    if not found:
-        return
-    place = f"records/{Path(str(found[-1].get('folder'))).name}"  # the run may have been moved
-    arrays: dict[str, NDArray[Any]] = _part(folder, f"{place}/arrays.npz", _arrays, {})
+    # By their last part: the run may have been moved.
+    places = [f"records/{Path(str(one.get('folder'))).name}" for one in found]
+    arrays: dict[str, NDArray[Any]] = {}
+    if found:
+        arrays = _part(folder, f"{places[-1]}/arrays.npz", _arrays, {})
     if arrays:
         folder.explained = Explanation(found[-1], arrays)
-    if folder.embedding is None:
-        folder.embedding = _part(folder, f"{place}/embedding.npz", _embedding, None)
-    if not folder.mistakes:
-        folder.mistakes = _part(folder, f"{place}/mistakes.json", _json_records, [])
+    for place in reversed(places):
+        if folder.embedding is None:
+            folder.embedding = _part(folder, f"{place}/embedding.npz", _embedding, None)
+        if not folder.mistakes:
+            folder.mistakes = _part(folder, f"{place}/mistakes.json", _json_records, [])
 
 
 def _explanations(file: Path) -> list[Record]:

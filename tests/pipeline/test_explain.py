@@ -1,0 +1,202 @@
+"""The verb `explain`: pictures, arrays, records; rows, files of the user's; what stays hidden."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fewlabels
+from fewlabels.core.errors import DataError, UsageError
+from fewlabels.explain.saliency import MAPS
+from fewlabels.pipeline.explain import explain
+from fewlabels.pipeline.task import DataOptions
+from fewlabels.report import write_report
+from fewlabels.results.runfolder import RunFolder
+from fewlabels.training.progress import Reporter
+
+pytestmark = pytest.mark.medium
+
+Run = tuple[Path, dict[str, Any]]
+QUIET = Reporter(quiet=True)
+
+
+def shown(run: Path, images: tuple[Path | str, ...] = (), **settings: Any) -> dict[str, Any]:
+    return explain(run, images, device="cpu", reporter=QUIET, **settings)
+
+
+@pytest.fixture(scope="module")
+def explained(classifier: Run) -> dict[str, Any]:
+    """Return an explanation of four held-out images."""
+    return shown(classifier[0], count=4)
+
+
+def test_by_default_mistakes_and_right_answers_of_validation(
+    classifier: Run, explained: dict[str, Any]
+) -> None:
+    assert explained["split"] == "val"
+    assert explained["looks_at_test"] == 0  # no label of test was read
+    rows = explained["images"]
+    assert len(rows) == 4
+    for row in rows:
+        assert (row["kind"] == "mistake") == (row["label"] != row["predicted"])
+        assert row["explained"] == row["predicted"]
+        assert 0.5 <= row["probability"] <= 1
+    sure = [row["probability"] for row in rows if row["kind"] == "mistake"]
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_every_file_is_there_and_sealed(classifier: Run, explained: dict[str, Any]) -> None:
+    folder = Path(explained["folder"])
+    assert folder == classifier[0] / "records" / "explain-1"
+    assert {path.name for path in folder.iterdir()} == explained["files"].keys()
+    for name, digest in explained["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    for row in explained["images"]:
+        with Image.open(row["picture"]) as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 600
+    assert RunFolder(classifier[0]).records("explain")[0] == explained
+    assert RunFolder(classifier[0]).verify() == []
+
+
+def test_arrays_are_what_python_gets(
+    classifier: Run, explained: dict[str, Any], pictures: DataOptions
+) -> None:
+    with np.load(explained["arrays"]) as arrays:
+        assert arrays["views"].shape == (4, 16, 16, 3)
+        assert arrays["near"].shape == (4, 5, 16, 16, 3)
+        assert arrays["filters"].shape[3] == 3
+        drawn = {row["map"] for row in explained["maps"] if row["shown"]}
+        assert drawn <= set(arrays.files)
+        assert "occlusion" in drawn
+        maps = arrays["occlusion"]
+    files = [Path(pictures.data) / row["path"] for row in explained["images"]]
+    again = fewlabels.load(classifier[0], device="cpu").saliency(files, "occlusion")
+    np.testing.assert_allclose(again, maps, atol=1e-4)
+
+
+def test_neighbours_are_training_images_with_visible_labels_alone(
+    classifier: Run, explained: dict[str, Any], pictures: DataOptions
+) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(classifier[0] / "manifest.parquet").to_pylist()
+    split = {row["path"]: row["split"] for row in table}
+    near = [one for row in explained["images"] for one in row["neighbours"]]
+    assert {split[one["path"]] for one in near} == {"train"}
+    labelled = {one["path"] for one in near if one["label"] is not None}
+    assert all(path.startswith(("a/", "b/")) for path in labelled)
+    assert len(labelled) < len({one["path"] for one in near})  # 16 of about 110 may be shown
+    for row in explained["images"]:
+        likeness = [one["similarity"] for one in row["neighbours"]]
+        assert likeness == sorted(likeness, reverse=True)
+
+
+def test_the_map_of_images_hides_what_was_hidden(explained: dict[str, Any]) -> None:
+    with np.load(Path(explained["folder"]) / "embedding.npz") as found:
+        kind, label = found["kind"], found["label"]
+    assert set(kind.tolist()) == {"labelled", "unlabelled", "test"}
+    assert (label[kind == "labelled"] >= 0).all()
+    assert (kind == "labelled").sum() == 16
+    assert (label[kind != "labelled"] == -1).all()
+
+
+def test_a_look_at_labels_of_test_is_counted(classifier: Run) -> None:
+    before = shown(classifier[0], count=2, maps=["grad_cam"])["looks_at_test"]
+    found = shown(classifier[0], split="test", count=2, maps=["grad_cam"])
+    assert found["looks_at_test"] == before + 1
+    assert [row["map"] for row in found["maps"]] == ["grad_cam"]
+    with np.load(Path(found["folder"]) / "embedding.npz") as arrays:
+        assert (arrays["label"][arrays["kind"] == "test"] >= 0).all()
+
+
+def test_files_and_rows_may_be_named(
+    classifier: Run, pictures: DataOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    mine = tmp_path / "mine.png"
+    mine.write_bytes((Path(pictures.data) / "b/003.png").read_bytes())
+    found = shown(classifier[0], (tmp_path, "a/001.png"), maps=["occlusion"], label="b")
+    assert [Path(row["path"]).name for row in found["images"]] == ["mine.png", "001.png"]
+    assert [row["label"] for row in found["images"]] == [None, "a"]
+    assert [row["explained"] for row in found["images"]] == ["b", "b"]
+    assert any("broken.png" in text for text in found["warnings"])
+
+
+def test_without_the_data_files_can_be_explained_still(
+    classifier: Run, pictures: DataOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise DataError("data.missing", "photos/ does not exist")
+
+    monkeypatch.setattr("fewlabels.pipeline.explain.open_stored", gone)
+    found = shown(classifier[0], (Path(pictures.data) / "a/001.png",), maps=["occlusion"])
+    assert found["images"][0]["neighbours"] == []
+    assert found["looks_at_test"] is None
+    assert "photos/ does not exist" in found["warnings"][0]
+    with pytest.raises(DataError, match="does not exist"):
+        shown(classifier[0])
+
+
+def test_an_encoder_has_neighbours_and_paintings_but_no_classes(encoder: Run) -> None:
+    found = shown(encoder[0], count=3)
+    assert [row["kind"] for row in found["images"]] == ["sample"] * 3
+    assert all(row["predicted"] is None and row["label"] is None for row in found["images"])
+    assert all(len(row["neighbours"]) == 5 for row in found["images"])
+    assert not any(row["shown"] for row in found["maps"])
+    assert "no classes" in found["maps"][0]["reason"]
+    assert Path(found["paintings"]).exists()
+    with np.load(encoder[0] / "figures" / "paintings.npz") as painted:
+        assert painted["picture"].shape == painted["painted"].shape == (8, 16, 16, 3)
+    sums = json.loads((encoder[0] / "checksums.json").read_text())["files"]
+    assert {"figures/paintings.npz", "figures/paintings.png"} <= sums.keys()
+
+
+def test_the_page_shows_it(classifier: Run, encoder: Run, explained: dict[str, Any]) -> None:
+    page = write_report(classifier[0]).read_text(encoding="utf-8")
+    assert "What it looks at" in page and "How the network sees the images" in page
+    assert "Do the maps depend on what was learned?" in page
+    assert "What the pre-training paints" in write_report(encoder[0]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"split": "train"}, "split"),
+        ({"maps": ["gradcam"]}, "grad_cam"),
+        ({"label": "c"}, "class 'c'"),
+        ({"count": 0}, "--count 0"),
+    ],
+)
+def test_what_cannot_be_asked(classifier: Run, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        shown(classifier[0], **settings)
+    assert said in str(caught.value)
+
+
+def test_a_withdrawn_map_is_not_shown_and_that_is_said(
+    classifier: Run, monkeypatch: pytest.MonkeyPatch, make_edges: Callable[..., Any]
+) -> None:
+    monkeypatch.setitem(MAPS, "occlusion", make_edges)
+    found = shown(classifier[0], count=2, maps=["occlusion"])
+    (row,) = found["maps"]
+    assert not row["shown"]
+    assert "withdrawn" in row["reason"] and row["correlation"] > 0.99
+    with np.load(found["arrays"]) as arrays:
+        assert "occlusion" not in arrays.files
+    page = write_report(classifier[0]).read_text(encoding="utf-8")
+    assert "withdrawn: with random weights" in page
+    assert "<figcaption>occlusion</figcaption>" not in page
+
+
+@pytest.fixture
+def make_edges() -> Callable[..., Any]:
+    """Return a map that draws the image and asks no network."""
+    return lambda _classifier, x, _targets: x.mean(1).abs().cpu()
