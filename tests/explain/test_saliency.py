@@ -244,3 +244,27 @@ def test_frozen_weights_are_explained_too(knowing: Classifier, seen: Seen) -> No
             torch.testing.assert_close(method(knowing, x, labels), free[name])
     finally:
         knowing.requires_grad_(True)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet10t", 64), ("convnext_atto", 64), ("swin_tiny_patch4_window7_224", 64)],
+)
+def test_backbones_of_timm_by_hand(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone(name, in_chans=3, image_size=size).eval()
+    classifier = Classifier(backbone, LinearHead(backbone.num_features, 3)).eval()
+    x, classes = torch.randn(4, 3, size, size), torch.tensor([0, 1, 2, 0])
+    features = backbone.forward_features(x).detach().requires_grad_(True)
+    logits = classifier.head(backbone.forward_head(features))
+    (slope,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), features)
+    last = name.startswith("swin")  # (B, h, w, C)
+    places, channels = ((1, 2), 3) if last else ((2, 3), 1)
+    small = F.relu((slope.mean(places, keepdim=True) * features).sum(channels))
+    wide = F.interpolate(small[:, None], size=(size, size), mode="bilinear")[:, 0].detach()
+    most = wide.amax((1, 2), keepdim=True)
+    assert (most > 0).any()
+    expected = torch.where(most > 0, wide / most, 0.0)  # where nothing speaks for it: nothing
+    torch.testing.assert_close(grad_cam(classifier, x, classes), expected, atol=1e-4, rtol=1e-4)
+    assert integrated_gradients(classifier, x, classes).abs().max() > 0
