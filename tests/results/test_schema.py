@@ -57,9 +57,22 @@ RUN = {
     **{"best": "a", "test": EVALUATE},
 }
 PREDICT = {"path": "x.jpg", "label": "a", "probability": 0.9, "probabilities": {"a": 0.9}}
+EXPLAIN = {
+    **{"run": "runs/a", "split": "val", "looks_at_test": 0, "folder": "runs/a/records/explain-1"},
+    **{"arrays": "arrays.npz", "filters": None, "embedding": "map.png", "paintings": None},
+    "maps": [{"map": "occlusion", "shown": False, "correlation": None, "reason": "withdrawn"}],
+    "images": [
+        {
+            **{"path": "x.jpg", "kind": "mistake", "label": "a", "predicted": "b"},
+            **{"probability": 0.9, "explained": "b", "picture": "0001.png"},
+            "neighbours": [{"path": "y.jpg", "label": None, "similarity": 0.5}],
+        }
+    ],
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     **{"inspect": INSPECT, "pretrain": PRETRAIN, "finetune": FINETUNE, "evaluate": EVALUATE},
     **{"compare": COMPARE, "cell": CELL, "run": RUN, "predict": PREDICT},
+    "explain": EXPLAIN,
 }
 
 
