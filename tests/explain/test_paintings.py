@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabels.core.types import Batch, Pictures
+from fewlabels.core.types import Batch, Labels, Pictures
 from fewlabels.data.augment import POLICIES
 from fewlabels.explain.paintings import paintings, to_pixels
 from fewlabels.explain.pictures import PAINTED, painted_sheet
-from fewlabels.methods import METHODS, OWN_BACKBONE, create_method
+from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE, create_method
 from fewlabels.models.backbones import create_backbone
 
 PICTURES = Pictures(16, 3, (0.5,) * 3, (0.25,) * 3)
@@ -35,7 +35,8 @@ def batch() -> Batch:
 def test_every_method_paints_what_it_can(name: str) -> None:
     torch.manual_seed(0)
     encoder = create_backbone(OWN_BACKBONE.get(name, "tiny"), in_chans=3, image_size=16)
-    method = create_method(name, encoder, PICTURES, POLICIES["natural"])
+    labels = Labels(torch.tensor([0, 1, 0, 1]), 2) if name in LABELLED else None
+    method = create_method(name, encoder, PICTURES, POLICIES["natural"], labels)
     before = {k: v.clone() for k, v in method.state_dict().items() if torch.is_tensor(v)}
     found = paintings(method, batch())
     assert list(found) == ROWS.get(name, [])

@@ -163,7 +163,10 @@ def test_the_page_shows_it(classifier: Run, encoder: Run, explained: dict[str, A
     page = write_report(classifier[0]).read_text(encoding="utf-8")
     assert "What it looks at" in page and "How the network sees the images" in page
     assert "Do the maps depend on what was learned?" in page
-    assert "What the pre-training paints" in write_report(encoder[0]).read_text(encoding="utf-8")
+    other = write_report(encoder[0]).read_text(encoding="utf-8")
+    assert "What the pre-training paints" in other
+    assert "No maps: not possible: an encoder has no classes" in other
+    assert "Do the maps depend" not in other
 
 
 @pytest.mark.parametrize(

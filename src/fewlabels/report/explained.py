@@ -32,15 +32,16 @@ def explanation(found: Explanation | None) -> Record | None:
     views = found.arrays.get("views")
     if views is None or not _is_pictures(views):
         return None
-    near = found.arrays.get("near")
+    refused = [check.get("reason") for check in checks]
+    tested = any(number(check.get("correlation")) is not None for check in checks)
     shown = min(len(rows), len(views), _SHOWN)
     return {
         "images": [_image(place, rows[place], found.arrays, names) for place in range(shown)],
         "left_out": len(rows) - shown,
         "folder": Path(str(found.record.get("folder"))).name,
         "legend": [_WORDS[name] for name in names],
-        "has_neighbours": near is not None,
-        "checks": [_check(check) for check in checks],
+        "checks": [_check(check) for check in checks] if tested else [],
+        "unmapped": "" if tested else "; ".join(dict.fromkeys(words.texts(refused))),
         "filters": _filters(found.arrays.get("filters")),
     }
 
