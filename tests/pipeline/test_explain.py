@@ -16,9 +16,12 @@ import fewlabels
 from fewlabels.core.errors import DataError, UsageError
 from fewlabels.explain.saliency import MAPS
 from fewlabels.pipeline.explain import explain
-from fewlabels.pipeline.task import DataOptions
+from fewlabels.pipeline.subjects import default_split
+from fewlabels.pipeline.surroundings import visible_rows
+from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.report import write_report
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.study.plan import make_units
 from fewlabels.training.progress import Reporter
 
 pytestmark = pytest.mark.medium
@@ -203,3 +206,19 @@ def test_a_withdrawn_map_is_not_shown_and_that_is_said(
 def make_edges() -> Callable[..., Any]:
     """Return a map that draws the image and asks no network."""
     return lambda _classifier, x, _targets: x.mean(1).abs().cpu()
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("labels", [None, [1, 4]])
+def test_visible_labels_of_a_run_are_those_of_its_classifier(
+    pictures: DataOptions, given: bool, labels: list[int] | None
+) -> None:
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    unit = make_units(given=given, draws=3, pretraining_seeds=2, seed=2, own_labels=labels is None)[
+        0
+    ]
+    config = {"verb": "run", "settings": {"labels": labels, "seed": 2}}
+    expected = task.dataset.visible(max(labels) if labels else None, unit.draws[0])
+    np.testing.assert_array_equal(visible_rows(task, config), expected)
+    # Without --labels the run has learned from validation images as well.
+    assert default_split(task.dataset, config, None) == ("val" if labels else "test")
