@@ -6,7 +6,7 @@ STAMP = $(VENV)/.setup-done
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types imports browser test-slow test-gpu wheel clean
+.PHONY: help setup demo test check lint format types imports browser roads test-slow test-gpu wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -54,6 +54,9 @@ browser:
 	else \
 	  echo "no chromium found: browser tests will be skipped"; \
 	fi
+
+roads: $(STAMP) ## travel every recipe at a small budget; needs FEWLABELS_DATA, a folder of unpacked data sets
+	$(BIN)/python benchmarks/roads.py
 
 test-slow: $(STAMP) ## tests that take minutes: training to a stated accuracy, wheel, kill and resume
 	$(BIN)/python -m pytest -q -m "slow and not gpu"

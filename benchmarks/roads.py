@@ -126,6 +126,7 @@ def travel(recipe: Recipe, size: str, out: Path) -> dict[str, Any]:
         }
     places = {name: str(data / name) for name in recipe.needs}
     places |= {"out": str(out / recipe.road.lower()), "recipes": str(RECIPES)}
+    Path(places["out"]).mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     said: Any = {}
     for words in recipe.filled(size, places):
