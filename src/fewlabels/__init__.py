@@ -27,6 +27,10 @@ if TYPE_CHECKING:
         """Stand for `_PackageVerb` where types are checked."""
         ...
 
+    def models(*given: Any, **settings: Any) -> list[dict[str, Any]]:
+        """Stand for `_PackageVerb` where types are checked."""
+        ...
+
 
 _HOMES = {
     "DataOptions": "fewlabels.pipeline.task",
@@ -34,6 +38,7 @@ _HOMES = {
     "compare": "fewlabels.study.compare",
     "demo": "fewlabels.study.main_job",
     "evaluate": "fewlabels.pipeline.verbs",
+    "export": "fewlabels.pipeline.export",
     "finetune": "fewlabels.pipeline.verbs",
     "inspect": "fewlabels.pipeline.verbs",
     "load": "fewlabels.pipeline.predict",
@@ -41,8 +46,8 @@ _HOMES = {
     "run": "fewlabels.study.main_job",
 }
 _TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run")
-_TAKES_FOLDER = ("evaluate", "explain", "load")
-_PACKAGES = ("explain", "report")  # verbs that are packages as well
+_TAKES_FOLDER = ("evaluate", "explain", "export")
+_PACKAGES = ("explain", "models", "report")  # verbs that are packages as well
 _WRITES_PAGE = ("compare", "run", "demo")
 
 __all__ = [
@@ -53,9 +58,11 @@ __all__ = [
     "demo",
     "evaluate",
     "explain",
+    "export",
     "finetune",
     "inspect",
     "load",
+    "models",
     "pretrain",
     "report",
     "run",
@@ -121,13 +128,19 @@ def _explain(*given: Any, **settings: Any) -> Any:
     return _verb("explain", verb)(*given, **settings)
 
 
+def _models(*given: Any, **settings: Any) -> Any:
+    """List what can be started from; see `fewlabels.pipeline.choosing.models`."""
+    verb = import_module("fewlabels.pipeline.choosing").models
+    return _verb("models", verb)(*given, **settings)
+
+
 class _PackageVerb(ModuleType):
     """One of the packages that are verbs as well."""
 
     def __call__(self, *given: Any, **settings: Any) -> Any:
         """Do what the verb of this name does."""
-        verbs = {"fewlabels.report": _report, "fewlabels.explain": _explain}
-        return verbs[self.__name__](*given, **settings)
+        verbs = {"explain": _explain, "models": _models, "report": _report}
+        return verbs[self.__name__.rpartition(".")[2]](*given, **settings)
 
 
 class _Package(ModuleType):

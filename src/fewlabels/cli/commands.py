@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import fewlabels
-from fewlabels.cli import stages, studies, taking
+from fewlabels.cli import choosing, stages, studies, taking
 from fewlabels.cli.job import Job
 
 VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
@@ -21,8 +21,13 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
         "fewlabels inspect labels.csv --json",
     ),
     stages.pretrain: ("fewlabels pretrain photos/ --method simclr --budget 5m --out runs/encoder",),
+    choosing.models: (
+        "fewlabels models resnet",
+        "fewlabels models --available --fit photos/ --labels 25 --from runs/encoder",
+    ),
     stages.finetune: (
         "fewlabels finetune photos/ --from runs/encoder --transfer features --labels 25",
+        "fewlabels finetune photos/ --from torchvision:alexnet --transfer features",
     ),
     stages.evaluate: ("fewlabels evaluate runs/classifier --split test",),
     stages.explain: (
@@ -36,7 +41,9 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     taking.predict: (
         "fewlabels predict runs/run-photos-1 new/ --out predictions.csv",
         "fewlabels predict runs/run-photos-1 a.jpg b.jpg --json",
+        "fewlabels predict resnet50 new/",
     ),
+    taking.export: ("fewlabels export runs/classifier --format timm --out classifier-timm",),
     taking.cache: ("fewlabels cache", "fewlabels cache --clear"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +72,13 @@ def _text(key: str, value: Any, path: Path) -> str | bool:
         return ",".join(map(str, value))
     if isinstance(value, str | int | float):
         return str(value)
+    if isinstance(value, dict) and key == "change":
+        return _flow(value, path)
     raise UsageError("usage.config", f"{path}: {key} is neither text, a number nor a list")
+
+
+def _flow(value: dict[Any, Any], path: Path) -> str:
+    try:
+        return json.dumps(value)  # which is YAML as well
+    except TypeError as error:
+        raise UsageError("usage.config", f"{path}: change: {error}") from error

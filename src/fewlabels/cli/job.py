@@ -51,6 +51,22 @@ def names_list(
     return list(dict.fromkeys(names))
 
 
+def mapping(text: str | None) -> dict[str, Any] | None:
+    """Read ``{channels: [32, 64], activation: gelu}``, a mapping in YAML."""
+    if text is None:
+        return None
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError("usage.change", f"--change {text!r} is no YAML: {error}") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        message = f"--change {text!r} names no settings"
+        raise UsageError("usage.change", message, "--change '{channels: [32, 64]}'")
+    return value
+
+
 def typed() -> str:
     """Return the command line as it was typed, to be kept with the result."""
     words = [word for word in sys.argv[1:] if word not in ("--debug", "--json")]

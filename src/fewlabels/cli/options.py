@@ -54,6 +54,12 @@ class Split(StrEnum):
     test = "test"
 
 
+class ExportFormat(StrEnum):
+    """What a model is exported for."""
+
+    timm = "timm"
+
+
 class Format(StrEnum):
     """How predictions are written."""
 
@@ -126,8 +132,16 @@ Backbone = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="tiny, conv-32-64-128, conv-32-64-64 (also with -sigmoid or -tanh, and -avg) or any "
-        "timm name; auto: by device and size.",
+        help="tiny, conv-32-64-128, conv-32-64-64 (also with -sigmoid or -tanh, and -avg), "
+        "alexnet or any timm or torchvision: name; auto: by device and size.",
+    ),
+]
+Change = Annotated[
+    str | None,
+    typer.Option(
+        metavar="YAML",
+        help="Settings in which a structure is to differ, as '{channels: [32, 64], activation: "
+        "gelu}'; in --config a mapping. See docs/transfer.md.",
     ),
 ]
 Policy = Annotated[

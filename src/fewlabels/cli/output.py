@@ -338,6 +338,43 @@ def predictions_csv(rows: list[Record]) -> str:
     return text.getvalue()
 
 
+def show_models(rows: list[Record]) -> None:
+    """Print what can be started from; where it was scored, how well it suits."""
+    fitted = any(row["fit"] for row in rows)
+    headings = ["name", "parameters", "multiply-adds", "accuracy", "here", "input"]
+    headings += ["LogME", "neighbours %"] if fitted else []
+    _table("what can be started from", headings, [_model_row(row, fitted) for row in rows])
+    for row in rows:
+        if row.get("warning"):
+            _say(f"warning: {row['name']} {row['warning']}")
+
+
+def _model_row(row: Record, fitted: bool) -> list[str]:
+    from fewlabels.report.words import percent
+
+    def large(value: float | None) -> str:
+        return "" if value is None else f"{value / 1e6:,.1f} M"
+
+    shown = [row["name"], large(row["parameters"]), large(row["macs"])]
+    accuracy = row["published_accuracy"]
+    shown += ["" if accuracy is None else f"{percent(accuracy)} %"]
+    shown += ["yes" if row["available"] else "", "x".join(map(str, row["input_size"] or []))]
+    fit = row["fit"]
+    scores = ["", ""] if fit is None else [f"{fit['logme']:.3f}", percent(fit["knn"]["value"])]
+    return shown + (scores if fitted else [])
+
+
+def show_export(result: Record) -> None:
+    """Print where the exported model is, and how it was checked."""
+    _facts(
+        [
+            ("written", result["path"]),
+            ("size", f"{result['bytes'] / 1e6:,.1f} MB"),
+            ("checked", f"outputs differ by at most {result['max_abs_difference']:.2g}"),
+        ]
+    )
+
+
 def show_cache(result: Record) -> None:
     """Print where the cache is and what it takes."""
     freed = f"{result['freed'] / 1e6:,.1f} MB" if result["freed"] else ""

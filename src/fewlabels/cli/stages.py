@@ -9,7 +9,7 @@ import typer
 import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
-from fewlabels.cli.job import Job, given, names_list
+from fewlabels.cli.job import Job, given, mapping, names_list
 
 
 def inspect(  # noqa: PLR0913 - one parameter a flag
@@ -102,7 +102,8 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             "--from",
             metavar="START",
             show_default=False,
-            help="A run folder of pretrain, or 'scratch'.",
+            help="A run folder of pretrain, 'scratch', 'random', a timm name, torchvision:NAME, a "
+            "file of weights (.safetensors, .pth) or a folder of timm's.",
         ),
     ],
     transfer: Annotated[
@@ -142,6 +143,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
     labels: flag.Labels = None,
     seed: flag.Seed = 0,
     backbone: flag.Backbone = "auto",
+    change: flag.Change = None,
     budget: Annotated[str, typer.Option(metavar="TIME", help="As 90s, 2m or 500steps.")] = "2m",
     policy: flag.Policy = "auto",
     image_size: flag.ImageSize = None,
@@ -185,7 +187,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             device=device.value,
             out=out,
             dry_run=dry_run,
-            **given(resume=flag.asked(resume)),
+            **given(change=mapping(change), resume=flag.asked(resume)),
         )
 
     return Job(call, output.show_training, as_json)

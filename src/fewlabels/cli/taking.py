@@ -1,4 +1,4 @@
-"""The verbs for what is left behind: predict with a model, clear the cache."""
+"""The verbs for what is left behind: predict with a model, export it, clear the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
 from fewlabels.cli.job import Job
@@ -15,7 +16,15 @@ from fewlabels.core.errors import UsageError
 
 
 def predict(
-    run: flag.Run,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            show_default=False,
+            help="A finished run folder; or published weights with their own classes: a timm name, "
+            "torchvision:NAME, a file of weights or a folder of timm's.",
+        ),
+    ],
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -28,17 +37,21 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write them to this file, as CSV.")
     ] = None,
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="What a file of weights is of.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     debug: flag.Debug = False,
 ) -> Job:
     """Name the class of images.
 
     The preprocessing is the one stored beside the weights. Give files, folders or both.
+    Published weights name the classes they were trained on, mostly ImageNet's 1,000.
     """
     chosen = flag.Format.json if as_json else layout
 
     def call() -> Any:
-        rows = _predict(run, files)
+        rows = _predict(run, files, backbone)
         if out is not None:
             _keep(rows, out, files)
         return rows
@@ -47,10 +60,11 @@ def predict(
     return Job(call, show, chosen is flag.Format.json)
 
 
-def _predict(run: Path, files: Sequence[Path]) -> list[dict[str, Any]]:
+def _predict(run: Path, files: Sequence[Path], backbone: str) -> list[dict[str, Any]]:
     from fewlabels.pipeline.predict import predict_table
 
-    return predict_table(run, list(files))
+    asked = {} if backbone == "auto" else {"backbone": backbone}
+    return predict_table(run, list(files), **asked)
 
 
 def _keep(rows: list[dict[str, Any]], out: Path, files: Sequence[Path]) -> None:
@@ -60,6 +74,30 @@ def _keep(rows: list[dict[str, Any]], out: Path, files: Sequence[Path]) -> None:
         message = f"--out {out} is a folder or one of the images"
         raise UsageError("usage.out", message, "--out predictions.csv")
     write_atomic(out, output.predictions_csv(rows).encode("utf-8", "backslashreplace"))
+
+
+def export(
+    run: flag.Run,
+    layout: Annotated[
+        flag.ExportFormat,
+        typer.Option("--format", help="timm: a folder for timm.create_model('local-dir:DIR')."),
+    ] = flag.ExportFormat.timm,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A new folder. Default: runs/export-<run>-<number>."),
+    ] = None,
+    as_json: flag.Json = False,
+    debug: flag.Debug = False,
+) -> Job:
+    """Write a model so that others load it without fewlabels.
+
+    It is loaded back and compared with ours on random images; the largest difference is told.
+    """
+
+    def call() -> Any:
+        return fewlabels.export(run, format=layout.value, out=out)
+
+    return Job(call, output.show_export, as_json)
 
 
 def cache(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -46,12 +48,20 @@ class Pictures:
         1 for grey, 3 for colour.
     mean, std : tuple of float
         Per channel, on the 0-1 scale.
+    crop : float
+        Side of the central square that an evaluation sees, as a share of the shorter side.
+    interpolation : str
+        How published weights saw their pictures resized; empty where nothing is known. It
+        travels with the weights and is not used: we shrink by Pillow's bicubic filter once,
+        and by an antialiased triangle after that.
     """
 
     size: int
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: float = 1.0
+    interpolation: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,10 +89,13 @@ class Backbone(nn.Module):
         Length of the pooled features.
     num_channels : int
         Channels of the last map.
+    options : mapping
+        How its architecture differs from the one its name stands for; in JSON's types.
     """
 
     num_features: int
     num_channels: int
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to unpooled features, mostly ``(B, num_channels, h, w)``."""

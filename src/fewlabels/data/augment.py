@@ -108,7 +108,7 @@ def plain(batch: Batch, pictures: Pictures, *, zoom: float = 1.0) -> Tensor:
     pictures : Pictures
         Size, channels, mean and std of the result.
     zoom : float
-        Side of the central square as a share of the shorter side.
+        Side of the central square as a share of the one that `pictures` names.
 
     Returns
     -------
@@ -117,11 +117,12 @@ def plain(batch: Batch, pictures: Pictures, *, zoom: float = 1.0) -> Tensor:
     """
     height, width = batch.images.shape[2:]
     size = pictures.size
-    if batch.sizes is None and height == width == size and zoom == 1.0:
+    share = zoom * pictures.crop
+    if batch.sizes is None and height == width == size and share == 1.0:
         x = batch.images.float().div_(255.0)
     else:
         heights, widths = _sides(batch)
-        side = torch.minimum(heights, widths) * zoom
+        side = torch.minimum(heights, widths) * share
         box = torch.stack([(heights - side) / 2, (widths - side) / 2, side, side], 1)
         x = resample(batch.images, batch.sizes, box, size).clamp_(0.0, 1.0)
     return normalise(x, pictures).contiguous(memory_format=torch.channels_last)

@@ -1,8 +1,8 @@
-"""Backbones by name: our small networks, and anything in timm at any size and channel count."""
+"""Backbones by name: our small networks, timm's and torchvision's, at any size and channels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
 from typing import Any
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.core.types import Backbone
 from fewlabels.models import small
+from fewlabels.models.changes import changed_small, library_options
 from fewlabels.models.dense import DenseEncoder
 from fewlabels.models.patches import PatchDictionary
+from fewlabels.models.vision import PREFIX, VisionBackbone, architectures, is_vision
 
 PLAIN: dict[str, Callable[..., small.SmallCNN]] = {
     "conv-32-64-128": small.conv_32_64_128,
@@ -63,17 +65,41 @@ OURS: dict[str, Callable[[int, int], Backbone]] = {
 
 
 class TimmBackbone(Backbone):
-    """A timm model without its classifier, behind the three names the library uses."""
+    """A timm model without its classifier, behind the three names the library uses.
 
-    def __init__(self, name: str, in_chans: int, image_size: int, *, pretrained: bool) -> None:
+    Parameters
+    ----------
+    name : str
+        As timm has it, with or without the tag of its weights.
+    in_chans, image_size : int
+    options : mapping, optional
+        Further arguments of ``timm.create_model``.
+    weights : mapping, optional
+        The whole classifier to take weights from, as ``pretrained_cfg_overlay``: timm adapts
+        them to channels and size.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        in_chans: int,
+        image_size: int,
+        *,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         import timm
 
-        shape: dict[str, Any] = {"in_chans": in_chans, **_size(name, image_size)}
+        shape = {**library_options(options or {}), "in_chans": in_chans, **_size(name, image_size)}
+        source: dict[str, Any] = {}
+        if weights is not None:
+            source = {"pretrained": True, "pretrained_cfg_overlay": weights}
         # timm's models share methods, not a base class.
-        net: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, **shape)
+        net: Any = timm.create_model(name, num_classes=0, **shape, **source)
+        net.pretrained_cfg.pop("state_dict", None)  # a copy of the weights
         self.net = net
-        if image_size <= 64 and not pretrained:
+        if image_size <= 64 and weights is None:
             small_stem(self.net, in_chans)
         self.num_features = int(getattr(net, "head_hidden_size", net.num_features))
         with torch.no_grad():
@@ -113,18 +139,20 @@ def small_stem(net: nn.Module, in_chans: int) -> None:
 
 
 def create_backbone(
-    name: str, *, in_chans: int, image_size: int, pretrained: bool = False
+    name: str, *, in_chans: int, image_size: int, options: Mapping[str, Any] | None = None
 ) -> Backbone:
-    """Build a backbone with freshly drawn or published weights.
+    """Build a backbone with freshly drawn weights.
 
     Parameters
     ----------
     name : str
-        A key of `OURS`, such as ``tiny``, or a timm name.
+        A key of `OURS`, such as ``tiny``, a timm name, or one of torchvision's classifiers, with
+        the prefix ``torchvision:`` where timm has one of the same name.
     in_chans, image_size : int
         Channels and side of the images it will see.
-    pretrained : bool
-        Ask timm for the published weights (needs a network or a cache).
+    options : mapping, optional
+        A declared change of the architecture: the settings of
+        `fewlabels.models.changes.SmallChange`, or arguments of the library's constructor.
 
     Returns
     -------
@@ -133,27 +161,55 @@ def create_backbone(
     Raises
     ------
     UsageError
-        For a name that neither we nor timm know.
+        For a name or an option that neither we nor the libraries know.
 
     Examples
     --------
     >>> create_backbone("tiny", in_chans=3, image_size=32).num_features
     256
     """
+    options = dict(options or {})
+    built = _build(name, in_chans, image_size, options)
+    built.options = options
+    return built
+
+
+def _build(name: str, in_chans: int, image_size: int, options: dict[str, Any]) -> Backbone:
     if name in OURS:
-        return OURS[name](in_chans, image_size)
+        built = OURS[name](in_chans, image_size)
+        if not options:
+            return built
+        if isinstance(built, small.SmallCNN):
+            return changed_small(built, options, in_chans)
+        raise UsageError("usage.change", f"the backbone {name!r} has no settings to change")
     import timm
 
-    if not timm.is_model(name):
-        raise unknown("backbone", name, [*OURS, *timm.list_models()])
+    known = timm.is_model(name)
+    if not known and not is_vision(name):
+        raise unknown("backbone", name, [*OURS, *timm.list_models(), *_vision_names()])
     try:
-        return TimmBackbone(name, in_chans, image_size, pretrained=pretrained)
-    except RuntimeError as error:
-        raise UsageError(
-            "usage.backbone",
-            f"backbone {name!r} cannot take {image_size}x{image_size} images: {error}",
-            "a larger --image-size, or another --backbone",
-        ) from error
+        if known:
+            return TimmBackbone(name, in_chans, image_size, options=options)
+        return VisionBackbone(name, in_chans, image_size, options)
+    except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
+        raise _unbuildable(name, image_size, options, error) from error
+
+
+def _vision_names() -> list[str]:
+    return [PREFIX + name for name in architectures()]
+
+
+def _unbuildable(
+    name: str, image_size: int, options: dict[str, Any], error: Exception
+) -> UsageError:
+    why = str(error).partition("\n")[0][:200] or type(error).__name__
+    if options:
+        return UsageError("usage.change", f"backbone {name!r} cannot be changed so: {why}")
+    return UsageError(
+        "usage.backbone",
+        f"backbone {name!r} cannot take {image_size}x{image_size} images: {why}",
+        "a larger --image-size, or another --backbone",
+    )
 
 
 def map_shape(backbone: Backbone, channels: int, size: int) -> tuple[int, ...]:

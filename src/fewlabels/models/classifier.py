@@ -112,6 +112,7 @@ def save_model(
         "short_side": short_side,
         "classes": list(classes),
         "grid": grid,
+        "options": dict(backbone.options),
         "head": None,
     }
     if head is not None:
@@ -185,9 +186,14 @@ def load_model(folder: Path) -> Saved:
             channels=int(config["pictures"]["channels"]),
             mean=tuple(float(v) for v in config["pictures"]["mean"]),
             std=tuple(float(v) for v in config["pictures"]["std"]),
+            crop=float(config["pictures"].get("crop", 1.0)),
+            interpolation=str(config["pictures"].get("interpolation", "")),
         )
         backbone = create_backbone(
-            config["backbone"], in_chans=pictures.channels, image_size=pictures.size
+            config["backbone"],
+            in_chans=pictures.channels,
+            image_size=pictures.size,
+            options=config.get("options"),
         )
         head = _build_head(config["head"]) if config["head"] else None
         tensors = load_tensors((folder / "model.safetensors").read_bytes())

@@ -10,13 +10,15 @@ from fewlabels.core.types import Backbone
 from fewlabels.models.backbones import TimmBackbone
 from fewlabels.models.dense import DenseEncoder
 from fewlabels.models.small import SmallCNN
+from fewlabels.models.vision import VisionBackbone
 
 
 def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
     """Return the parameters of every stage, the one that sees the images first.
 
-    A stage is a block of our small networks, a layer of the dense encoder, and in a timm model
-    what its coarse `group_matcher` says. Stages without parameters are left out; a backbone
+    A stage is a block of our small networks, a layer of the dense encoder, in a timm model
+    what its coarse `group_matcher` says, and in a torchvision model one of its outer modules,
+    ``features`` layer by layer. Stages without parameters are left out; a backbone
     that cannot be taken apart is one stage.
 
     Examples
@@ -31,6 +33,8 @@ def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
         parts = [list(part.parameters()) for part in backbone.layers]
     elif isinstance(backbone, TimmBackbone):
         parts = _of_timm(backbone.net)
+    elif isinstance(backbone, VisionBackbone):
+        parts = _of_vision(backbone.net)
     else:
         parts = [list(backbone.parameters())]
     return [part for part in parts if part]
@@ -44,3 +48,11 @@ def _of_timm(net: Any) -> list[list[nn.Parameter]]:
         return [list(named.values())]
     groups: dict[Any, list[str]] = group_parameters(net, net.group_matcher(coarse=True))
     return [[named[name] for name in names] for _, names in sorted(groups.items())]
+
+
+def _of_vision(net: nn.Module) -> list[list[nn.Parameter]]:
+    parts: dict[tuple[str, ...], list[nn.Parameter]] = {}
+    for name, value in net.named_parameters():
+        words = name.split(".")
+        parts.setdefault(tuple(words[: 2 if words[0] == "features" else 1]), []).append(value)
+    return list(parts.values())

@@ -18,6 +18,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
+    "leaky_relu": partial(nn.LeakyReLU, 0.1, inplace=True),
+    "gelu": nn.GELU,
 }
 # ceil_mode keeps 1-pixel maps alive when images are tiny.
 POOLINGS: dict[str, Callable[[], nn.Module]] = {
@@ -67,6 +69,12 @@ class SmallCNN(Backbone):
         pooling: str = "max",
     ) -> None:
         super().__init__()
+        pooled = tuple(pool) or (False,) * len(channels)
+        self.settings = {
+            **{"channels": tuple(channels), "strides": tuple(strides), "pool": pooled},
+            **{"norm": norm, "grid": grid, "dense": dense},
+            **{"activation": activation, "pooling": pooling},
+        }
         self.grid = grid
         self.num_channels = channels[-1]
         self.num_features = channels[-1] * grid * grid
@@ -74,7 +82,7 @@ class SmallCNN(Backbone):
         before = in_chans
         for place, (width, stride) in enumerate(zip(channels, strides, strict=True)):
             block = _block(before, width, stride if place == 0 else 1, norm, activation)
-            if pool and pool[place]:
+            if pooled[place]:
                 block.append(POOLINGS[pooling]())
             if place and stride > 1:
                 block.insert(0, nn.AvgPool2d(stride, ceil_mode=True))
@@ -86,7 +94,7 @@ class SmallCNN(Backbone):
             linear = nn.Linear(self.num_features, dense)
             self.dense = nn.Sequential(linear, ACTIVATIONS[activation]())
             self.num_features = dense
-        if activation != "relu":
+        if activation in ("sigmoid", "tanh"):
             draw_for(self, activation)
 
     def forward_features(self, x: Tensor) -> Tensor:

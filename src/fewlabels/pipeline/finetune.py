@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabels.core.errors import UsageError, unknown
+from fewlabels.pipeline.carried import build_backbone, seen_before
 from fewlabels.pipeline.fitting import (
     Job,
     dry_plan,
@@ -28,14 +30,7 @@ from fewlabels.pipeline.parts import with_parts
 from fewlabels.pipeline.pretrain import check_labels
 from fewlabels.pipeline.pretraining import drop_checkpoints
 from fewlabels.pipeline.stages import HEADS, learned_rows
-from fewlabels.pipeline.starts import (
-    UNTRAINED,
-    Start,
-    build_backbone,
-    find_start,
-    open_start,
-    seen_before,
-)
+from fewlabels.pipeline.starts import UNTRAINED, Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.pipeline.watching import held_rows
 from fewlabels.results.environment import describe
@@ -64,6 +59,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     optimizer: str = "auto",
     keep: str = "best",
     backbone: str = "auto",
+    change: Mapping[str, Any] | None = None,
     budget: str = "2m",
     policy: str = "auto",
     device: str = "auto",
@@ -80,7 +76,8 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         The data.
     start : str
         A run folder, ``scratch``, ``random`` (an untrained encoder whose head is fitted
-        first), or a timm name for published weights.
+        first), a timm name or ``torchvision:NAME`` for published weights, a file of weights
+        (``.safetensors``, ``.pth``), or a folder that timm saved.
     transfer : str
         ``parameters`` trains all weights. ``structure`` builds the backbone named for these
         images, carries over what fits of the start's weights, and trains it as from scratch.
@@ -105,7 +102,13 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         ends the training early and keeps the weights of the lowest validation loss, ``last``
         trains to the end; see `fewlabels.training.stopping`.
     backbone, policy, device : str
-        Network of an untrained start, augmentation and device; ``auto`` chooses.
+        Network of an untrained start or of a file of weights, augmentation and device; ``auto``
+        chooses.
+    change : mapping, optional
+        How the architecture is to differ from the one named, where it is built anew
+        (``structure``, ``scratch``, ``random``): settings of our small networks (see
+        `fewlabels.models.changes.SmallChange`), or arguments of timm's or torchvision's
+        constructor.
     budget : str
         The most that parameters are trained: they stop earlier by a rule of their own.
     out : Path, optional
@@ -141,8 +144,11 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
     settings |= {"tune": tune, "layer_decay": layer_decay, "l2_sp": l2_sp}
     settings |= {"imbalance": imbalance, "optimizer": optimizer, "keep": keep}
+    if change:
+        _check_change(start, transfer)
+        settings["change"] = dict(change)
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
-    found = find_start(start, backbone, changed=transfer == "structure")
+    found = find_start(start, backbone, changed=transfer == "structure", change=change)
     config["split_seed"] = found.split_seed
     if not dry_run and (done := already(out, config, "results.json")):
         return done
@@ -192,7 +198,9 @@ def _check(start: str, transfer: str, options: DataOptions) -> None:
         raise unknown("transfer", transfer, TRANSFERS)
     if transfer == "structure" and start in UNTRAINED:
         raise UsageError(
-            "usage.transfer", f"{start} has no weights to carry over", "--from a run folder"
+            "usage.transfer",
+            f"{start} has no weights to carry over",
+            "--from a run folder or published weights",
         )
     if start == "scratch" and transfer != "parameters":
         raise UsageError(
@@ -202,6 +210,15 @@ def _check(start: str, transfer: str, options: DataOptions) -> None:
         )
     if options.target is not None:
         raise UsageError("usage.target", "regression cannot be trained yet", "leave --target out")
+
+
+def _check_change(start: str, transfer: str) -> None:
+    if transfer != "structure" and start not in UNTRAINED:
+        raise UsageError(
+            "usage.change",
+            f"--change makes another architecture, and --transfer {transfer} keeps that of {start}",
+            "--transfer structure",
+        )
 
 
 def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> dict[str, Any]:
@@ -243,7 +260,7 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
         "transfer": job.transfer,
         "start": job.start.name,
         "carried": tensors,
-        "tensors": [asdict(one) for one in fates] if job.transfer == "structure" else [],
+        "tensors": [asdict(one) for one in fates] if _told(job) else [],
         "labels": class_counts(task.dataset, job.rows),
         "val": val,
         "inspect": task.dataset.report,
@@ -251,6 +268,11 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
         "warnings": [*task.dataset.report["warnings"], *warnings],
     }
     return validate("finetune", result)
+
+
+def _told(job: Job) -> bool:
+    """Say whether the fate of every tensor is of interest: where not all simply stay."""
+    return job.transfer == "structure" or job.start.kind == "published"
 
 
 def _method(start: Start) -> str | None:

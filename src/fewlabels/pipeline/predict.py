@@ -18,7 +18,7 @@ from fewlabels.data.augment import plain
 from fewlabels.data.listing import escape, walk
 from fewlabels.data.streaming import assemble
 from fewlabels.models.classifier import Saved
-from fewlabels.pipeline.starts import open_model
+from fewlabels.pipeline.carried import open_whole
 from fewlabels.pipeline.task import find_device
 from fewlabels.training.loop import default_bf16
 
@@ -170,13 +170,16 @@ def as_batch(pictures: list[np.ndarray], channels: int, device: torch.device) ->
     )
 
 
-def load(run: Path, *, device: str = "auto") -> Predictor:
-    """Load the classifier of a run folder.
+def load(run: str | Path, *, backbone: str = "auto", device: str = "auto") -> Predictor:
+    """Load the classifier of a run folder, or published weights with their own classifier.
 
     Parameters
     ----------
-    run : Path
-        Of `finetune` or `run`.
+    run : str or Path
+        Of `finetune` or `run`; or a timm name, ``torchvision:NAME``, a file of weights or a
+        folder that timm saved, which then names the classes it was trained on.
+    backbone : str
+        What a file of weights is of.
     device : str
         ``auto`` chooses.
 
@@ -185,20 +188,26 @@ def load(run: Path, *, device: str = "auto") -> Predictor:
     ModelError
         There is no classifier, or it is damaged.
     """
-    return Predictor(open_model(Path(run)), device=device)
+    return Predictor(open_whole(str(run), backbone), device=device)
 
 
 def predict_table(
-    run: Path, files: Sequence[str | Path], *, device: str = "auto"
+    run: str | Path,
+    files: Sequence[str | Path],
+    *,
+    backbone: str = "auto",
+    device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Name the class of picture files and of all pictures in folders.
 
     Parameters
     ----------
-    run : Path
-        A run folder with a classifier.
+    run : str or Path
+        A run folder with a classifier, or whatever else `load` takes.
     files : sequence of str or Path
         Files and folders; folders are walked.
+    backbone, device : str
+        As `load`.
 
     Returns
     -------
@@ -213,7 +222,7 @@ def predict_table(
     DataError
         None of the files is there, or the folders hold no pictures.
     """
-    predictor = load(run, device=device)
+    predictor = load(run, backbone=backbone, device=device)
     paths = find_files(files)
     names = [escape(str(name)) for name in predictor.classes_]
     scores = predictor.scores(paths)

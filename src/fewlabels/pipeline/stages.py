@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,10 +80,15 @@ class PretrainPlan:
     optimizer: str = "auto"
 
 
-def new_backbone(task: Task, name: str, seed: int) -> Backbone:
+def new_backbone(
+    task: Task, name: str, seed: int, options: Mapping[str, Any] | None = None
+) -> Backbone:
     """Build a backbone whose fresh weights depend on the seed alone."""
     fresh_seed(seed, "weights", name)
-    backbone = create_backbone(name, in_chans=task.pictures.channels, image_size=task.pictures.size)
+    shape = task.pictures
+    backbone = create_backbone(
+        name, in_chans=shape.channels, image_size=shape.size, options=options
+    )
     return on_device(task, backbone)
 
 

@@ -1,21 +1,18 @@
-"""Where a fine-tune starts from: a run folder, published weights, or nothing."""
+"""Where a fine-tune starts from: a run folder, somebody else's weights, or nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabels.core.errors import ModelError, UsageError
-from fewlabels.core.types import Backbone
-from fewlabels.data.manifest import Manifest
 from fewlabels.models.classifier import Saved, load_model
-from fewlabels.models.published import published_backbone, published_format, reshaped_tensors
-from fewlabels.pipeline.stages import new_backbone, on_device
-from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
+from fewlabels.models.published import Published, find, format_for, is_timm_folder
+from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.structure import Fate, carry_over
 
 UNTRAINED = ("scratch", "random")
 
@@ -38,6 +35,10 @@ class Start:
         Which random split the run has left its test images out of.
     changed : bool
         The architecture may be another one, for images of any size and channels.
+    weights : Published or None
+        Somebody else's weights, not read yet.
+    options : mapping
+        How the architecture differs from the one its name stands for.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Start:
     saved: Saved | None = None
     split_seed: int = 0
     changed: bool = False
+    weights: Published | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_model(folder: Path) -> Saved:
@@ -103,46 +106,55 @@ def names_start(text: str) -> bool:
     return bool(text) and (path.exists() or len(path.parts) > 1 or timm.is_model(text))
 
 
-def find_start(start: str, backbone: str, *, changed: bool = False) -> Start:
+def find_start(
+    start: str,
+    backbone: str,
+    *,
+    changed: bool = False,
+    change: Mapping[str, Any] | None = None,
+) -> Start:
     """Find what a fine-tune starts from, before any data is opened.
 
     Parameters
     ----------
+    start : str
+        ``scratch``, ``random``, a run folder, a name of published weights, a file of weights or
+        a folder of timm's.
+    backbone : str
+        What a file is of, or what an untrained or changed start becomes.
     changed : bool
         Whether the architecture may become another one.
+    change : mapping, optional
+        Settings in which it becomes another one: see `fewlabels.models.backbones`.
 
     Raises
     ------
     UsageError, ModelError
         It is not there, or not of the backbone that was asked for.
     """
+    change = dict(change or {})
     if start in UNTRAINED:
-        return Start(start, start, backbone)
+        return Start(start, start, backbone, options=change)
     folder = Path(start)
-    if folder.is_dir():
-        saved = open_model(folder)
-        name = str(saved.config["backbone"])
-        if changed:
-            name = name if backbone == "auto" else backbone
-        else:
-            _refuse_other(start, name, backbone)
-        config = RunFolder(folder).config() if (folder / "config.yaml").exists() else {}
-        return Start(start, "run", name, saved, split_seed(config), changed)
-    if folder.is_file():
-        raise UsageError(
-            "usage.start", f"{start} is a file: weights are read from run folders", "--from RUN"
-        )
-    if len(folder.parts) > 1:
-        raise ModelError("run.missing", f"there is no run folder {start}")
-    if changed:
-        raise UsageError(
-            "usage.transfer",
-            "the structure of a run can be changed, not that of a timm name",
-            "--from RUN, or --transfer parameters",
-        )
-    published_format(start, image_size=None, channels=3)
-    _refuse_other(start, start, backbone)
-    return Start(start, "published", start)
+    if not is_run(start):
+        named = changed and not folder.is_file()
+        weights = find(start, "auto" if named else backbone)
+        name = backbone if named and backbone != "auto" else weights.backbone
+        options = {**weights.options, **change} if name == weights.backbone else change
+        return Start(start, "published", name, changed=changed, weights=weights, options=options)
+    saved = open_model(folder)
+    old = str(saved.config["backbone"])
+    if not changed:
+        _refuse_other(start, old, backbone)
+    name = old if backbone == "auto" else backbone
+    options = {**saved.backbone.options, **change} if name == old else change
+    config = RunFolder(folder).config() if (folder / "config.yaml").exists() else {}
+    return Start(start, "run", name, saved, split_seed(config), changed, options=options)
+
+
+def is_run(start: str) -> bool:
+    """Say whether a start is a folder of ours: a run, or a model taken out of one."""
+    return Path(start).is_dir() and not is_timm_folder(Path(start))
 
 
 def _refuse_other(start: str, name: str, backbone: str) -> None:
@@ -150,7 +162,7 @@ def _refuse_other(start: str, name: str, backbone: str) -> None:
         raise UsageError(
             "usage.backbone",
             f"{start} is a {name}, and cannot become a {backbone}",
-            "leave --backbone out",
+            "leave --backbone out, or --transfer structure",
         )
 
 
@@ -166,18 +178,18 @@ def open_start(
     """
     if start.saved is not None and not start.changed:
         options = sized(options, start.saved, start.name)
-    elif start.kind == "published":
-        native = published_format(start.name, image_size=options.image_size, channels=3)
+    elif start.weights is not None and not start.changed:
+        known = start.weights.pictures.channels
+        native = format_for(start.weights, image_size=options.image_size, channels=known)
         options = replace(options, image_size=native.size)
     task = open_task(options, policy=policy, device=device, reporter=reporter)
     task = task.with_split(start.split_seed)
     if start.saved is not None and not start.changed:
         return in_format(task, start.saved, start.name)
-    if start.kind == "published":
+    if start.weights is not None and not start.changed:
         size, channels = task.pictures.size, task.pictures.channels
-        return replace(
-            task, pictures=published_format(start.name, image_size=size, channels=channels)
-        )
+        pictures = format_for(start.weights, image_size=size, channels=channels)
+        return replace(task, pictures=pictures)
     return task
 
 
@@ -217,57 +229,3 @@ def in_format(task: Task, saved: Saved, name: str) -> Task:
             "pre-train on images of the same kind",
         )
     return replace(task, pictures=saved.pictures)
-
-
-def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[Fate]]:
-    """Return the backbone to start from.
-
-    Returns
-    -------
-    tuple of (str, Backbone, list of Fate)
-        Its name, itself on the task's device, and what became of its tensors.
-    """
-    name = start.backbone_name
-    if start.saved is not None:
-        weights = start.saved.backbone.state_dict()
-        if not start.changed:
-            return name, on_device(task, start.saved.backbone), _fates(start.saved.backbone)
-        changed = new_backbone(task, name, seed)
-        fates = carry_over(changed, weights)
-        return name, changed, fates
-    if start.kind == "published":
-        backbone = on_device(task, published_backbone(start.name, task.pictures))
-        reshaped = reshaped_tensors(start.name, task.pictures)
-        return start.name, backbone, _fates(backbone, reshaped)
-    name = pick_backbone(name, task)
-    backbone = new_backbone(task, name, seed)
-    fates = [Fate(key, "new", tuple(v.shape), ()) for key, v in backbone.state_dict().items()]
-    return name, backbone, fates
-
-
-def _fates(backbone: Backbone, reshaped: int = 0) -> list[Fate]:
-    """Return tensors as carried, but for the first `reshaped` of them."""
-    return [
-        Fate(name, "reshaped" if place < reshaped else "carried", tuple(v.shape), ())
-        for place, (name, v) in enumerate(backbone.state_dict().items())
-    ]
-
-
-def seen_before(start: Start, task: Task) -> str:
-    """Return a warning where the start was trained on images that are test images here."""
-    if start.kind != "run":
-        return ""
-    manifest = Path(start.name) / "manifest.parquet"
-    if not manifest.exists():
-        return (
-            f"{start.name} does not tell which images it was trained on: test images of this "
-            "data may be among them"
-        )
-    stored = Manifest.load(manifest)
-    rows = zip(stored.column("sha256"), stored.column("split"), strict=True)
-    trained = {digest for digest, split in rows if split == "train"}
-    content = task.dataset.content
-    both = sum(content[int(row)] in trained for row in task.dataset.rows("test"))
-    if not both:
-        return ""
-    return f"{both} test images are among those that {start.name} was pre-trained on"

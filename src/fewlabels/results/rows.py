@@ -95,6 +95,15 @@ class Carried(Record):
     carried: int
     reshaped: int
     new: int
+    skipped: int = 0
+
+
+class Fit(Record):
+    """How well a start suits some data, by its visible labels."""
+
+    logme: float
+    knn: Interval
+    labels: int
 
 
 class Arm(Record):

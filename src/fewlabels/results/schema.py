@@ -18,6 +18,7 @@ from fewlabels.results.rows import (
     ClassScore,
     Curve,
     Explained,
+    Fit,
     Forecast,
     Interval,
     Leak,
@@ -41,9 +42,11 @@ __all__ = [
     "Curve",
     "EvaluateResult",
     "ExplainResult",
+    "ExportResult",
     "FinetuneResult",
     "InspectResult",
     "Interval",
+    "ModelRow",
     "Prediction",
     "PretrainResult",
     "RunResult",
@@ -135,6 +138,26 @@ class FinetuneResult(PretrainResult):
     stopping: Stopping | None = None
 
 
+class ModelRow(Record):
+    """Something that can be started from."""
+
+    name: str
+    parameters: int | None
+    macs: int | None
+    published_accuracy: float | None
+    available: bool
+    fit: Fit | None
+
+
+class ExportResult(Versioned):
+    """A model in a form that others read."""
+
+    path: str
+    format: str
+    max_abs_difference: float
+    bytes: int
+
+
 class Comparison(Versioned):
     """Arms by shots by seeds, and the verdicts on them."""
 
@@ -184,6 +207,8 @@ KINDS: dict[str, type[Record]] = {
     "cell": Cell,
     "run": RunResult,
     "predict": Prediction,
+    "models": ModelRow,
+    "export": ExportResult,
 }
 
 
@@ -193,7 +218,7 @@ def validate(kind: str, value: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     kind : str
-        A key of `KINDS`; ``predict`` takes one row.
+        A key of `KINDS`; ``predict`` and ``models`` take one row.
     value : dict
         What `plain` takes; NaN and infinity become None.
 

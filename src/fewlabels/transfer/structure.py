@@ -1,9 +1,10 @@
 """Structure transfer: another architecture, with the weights that still fit carried over.
 
 What fits is told by name and shape. A tensor of the same name and shape is carried; one of
-the same name whose sizes differ is reshaped: what overlaps is copied and the rest stays as it
-was drawn, except that a first convolution between grey and colour is summed or spread over the
-channels, so that it answers grey pictures as before; all others are new.
+the same name whose sizes differ is reshaped: what overlaps is copied (of kernels the middle) and
+the rest stays as it was drawn, except that a first convolution between grey and colour is summed
+or spread over the channels, so that it answers grey pictures as before; all others are new. What
+the start has and the new architecture has no place for, its classifier before all, is skipped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from fewlabels.core.types import Backbone
 
+FATES = ("carried", "reshaped", "new", "skipped")
+
 
 @dataclass(frozen=True, slots=True)
 class Fate:
@@ -24,9 +27,9 @@ class Fate:
     Attributes
     ----------
     name : str
-    fate : {"carried", "reshaped", "new"}
+    fate : {"carried", "reshaped", "new", "skipped"}
     shape, before : tuple of int
-        Its shape now, and in the architecture it comes from; empty where it was not there.
+        Its shape now, and in the architecture it comes from; empty where it is not there.
     """
 
     name: str
@@ -48,7 +51,7 @@ def carry_over(backbone: Backbone, weights: Mapping[str, Tensor]) -> list[Fate]:
     Returns
     -------
     list of Fate
-        One for every tensor of the backbone, in its order.
+        One for every tensor of the backbone, in its order, then the skipped ones.
     """
     fates = []
     state = backbone.state_dict()
@@ -59,7 +62,37 @@ def carry_over(backbone: Backbone, weights: Mapping[str, Tensor]) -> list[Fate]:
             before = () if old is None else tuple(old.shape)
             fate = "new" if old is None else _copy(value, old, channels=name == first)
             fates.append(Fate(name, fate, tuple(value.shape), before))
-    return fates
+    return fates + _skipped(state, weights)
+
+
+def compare(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> list[Fate]:
+    """Tell what became of weights that a library fitted to another architecture by itself.
+
+    Parameters
+    ----------
+    now, before : mapping
+        State dicts of the fitted network and of the one the weights come from.
+
+    Returns
+    -------
+    list of Fate
+        As `carry_over`. Carried is what has the same values; a tensor of the same shape and
+        other values is new.
+    """
+    fates = []
+    for name, value in now.items():
+        old = before.get(name)
+        if old is None:
+            fates.append(Fate(name, "new", tuple(value.shape), ()))
+            continue
+        same = value.shape == old.shape
+        fate = "reshaped" if not same else "carried" if torch.equal(value, old) else "new"
+        fates.append(Fate(name, fate, tuple(value.shape), tuple(old.shape)))
+    return fates + _skipped(now, before)
+
+
+def _skipped(now: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> list[Fate]:
+    return [Fate(k, "skipped", (), tuple(v.shape)) for k, v in before.items() if k not in now]
 
 
 def _copy(value: Tensor, old: Tensor, *, channels: bool) -> str:
@@ -71,9 +104,18 @@ def _copy(value: Tensor, old: Tensor, *, channels: bool) -> str:
         return "new"
     if channels and value.shape[1] != old.shape[1]:
         old = _other_channels(old, value.shape[1])
-    common = tuple(slice(0, min(a, b)) for a, b in zip(value.shape, old.shape, strict=True))
-    value[common] = old[common].to(value.dtype)
+    pairs = list(zip(value.shape, old.shape, strict=True))
+    into = tuple(_overlap(a, b, middle=axis > 1) for axis, (a, b) in enumerate(pairs))
+    out = tuple(_overlap(b, a, middle=axis > 1) for axis, (a, b) in enumerate(pairs))
+    value[into] = old[out].to(value.dtype)
     return "reshaped"
+
+
+def _overlap(side: int, other: int, *, middle: bool) -> slice:
+    """Return which part of a side also lies in the other: its beginning, or its middle."""
+    common = min(side, other)
+    first = (side - common) // 2 if middle else 0
+    return slice(first, first + common)
 
 
 def _other_channels(kernel: Tensor, channels: int) -> Tensor:
@@ -88,5 +130,5 @@ def _other_channels(kernel: Tensor, channels: int) -> Tensor:
 
 
 def counts(fates: list[Fate]) -> dict[str, int]:
-    """Return how many tensors were ``carried``, ``reshaped`` and are ``new``."""
-    return {fate: sum(one.fate == fate for one in fates) for fate in ("carried", "reshaped", "new")}
+    """Return how many tensors were ``carried``, ``reshaped``, are ``new`` and were ``skipped``."""
+    return {fate: sum(one.fate == fate for one in fates) for fate in FATES}

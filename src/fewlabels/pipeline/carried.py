@@ -1,0 +1,133 @@
+"""The network that a start becomes, and what became of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fewlabels.core.errors import ModelError, UsageError
+from fewlabels.core.types import Backbone
+from fewlabels.data.manifest import Manifest
+from fewlabels.models.classifier import Saved
+from fewlabels.models.loading import Whole, adapt, whole
+from fewlabels.models.published import find
+from fewlabels.pipeline.stages import new_backbone, on_device
+from fewlabels.pipeline.starts import Start, is_run, open_model
+from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.transfer.structure import Fate, carry_over, compare, counts
+
+
+def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[Fate]]:
+    """Return the backbone to start from.
+
+    Returns
+    -------
+    tuple of (str, Backbone, list of Fate)
+        Its name, itself on the task's device, and what became of its tensors.
+
+    Raises
+    ------
+    UsageError, ModelError
+        The weights cannot be had or do not fit, or nothing of them fits a changed structure.
+    """
+    if start.changed:
+        return _changed(start, task, seed)
+    if start.saved is not None:
+        state = start.saved.backbone.state_dict()
+        return start.backbone_name, on_device(task, start.saved.backbone), compare(state, state)
+    if start.weights is not None:
+        net = whole(start.weights)
+        before = _named(net)
+        backbone = adapt(start.weights, net, task.pictures)
+        fates = compare(backbone.state_dict(), before)
+        return start.backbone_name, on_device(task, backbone), fates
+    name = pick_backbone(start.backbone_name, task)
+    drawn = new_backbone(task, name, seed, start.options)
+    return name, drawn, carry_over(drawn, {})
+
+
+def _changed(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[Fate]]:
+    if start.weights is not None:
+        before: Mapping[str, Tensor] = _named(whole(start.weights))
+    else:
+        assert start.saved is not None
+        before = start.saved.backbone.state_dict()
+    built = new_backbone(task, start.backbone_name, seed, start.options)
+    fates = carry_over(built, before)
+    found = counts(fates)
+    if not found["carried"] + found["reshaped"]:
+        raise UsageError(
+            "usage.transfer",
+            f"nothing of {start.name} fits a {start.backbone_name}: no tensor has the same name",
+            "a --backbone of the same family, or --from scratch",
+        )
+    return start.backbone_name, built, fates
+
+
+def _named(net: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of a library's network under the names they have in a backbone."""
+    return {f"net.{name}": value for name, value in net.state_dict().items()}
+
+
+def open_whole(start: str, backbone: str = "auto") -> Saved:
+    """Open something that predicts as it is: a run's classifier, or one that was published.
+
+    Parameters
+    ----------
+    start : str
+        A run folder, a name of published weights, a file of weights or a folder of timm's.
+    backbone : str
+        What a file is of.
+
+    Raises
+    ------
+    UsageError, ModelError
+        It is not there, damaged, or has no classifier.
+    """
+    if is_run(start):
+        return open_model(Path(start))
+    try:
+        weights = find(start, backbone)
+    except UsageError as error:
+        if not error.message.startswith("unknown start"):
+            raise
+        what = f"there is no run folder {start}, and nobody published weights of that name"
+        raise ModelError("run.missing", what, error.hint) from error
+    net, pictures = whole(weights).eval(), weights.pictures
+    with torch.no_grad():
+        blank = torch.zeros(1, pictures.channels, pictures.size, pictures.size)
+        count = int(net(blank).shape[-1])
+    if not getattr(net, "num_classes", count):
+        raise ModelError(
+            "model.no_head",
+            f"{start} has no classifier of its own",
+            f"fewlabels finetune DATA --from {start}",
+        )
+    classes = weights.classes if len(weights.classes) == count else tuple(map(str, range(count)))
+    # Shrunk once, to the size from which the weights' own central square is cut.
+    short_side = round(pictures.size / pictures.crop)
+    about = {"grid": 1, "backbone": weights.backbone}
+    return Saved(Whole(net, count), nn.Identity(), pictures, short_side, classes, about)
+
+
+def seen_before(start: Start, task: Task) -> str:
+    """Return a warning where the start was trained on images that are test images here."""
+    if start.kind != "run" and (start.weights is None or start.weights.file is None):
+        return ""
+    manifest = Path(start.name) / "manifest.parquet"
+    if not manifest.exists():
+        return (
+            f"{start.name} does not tell which images it was trained on: test images of this "
+            "data may be among them"
+        )
+    stored = Manifest.load(manifest)
+    rows = zip(stored.column("sha256"), stored.column("split"), strict=True)
+    trained = {digest for digest, split in rows if split == "train"}
+    content = task.dataset.content
+    both = sum(content[int(row)] in trained for row in task.dataset.rows("test"))
+    if not both:
+        return ""
+    return f"{both} test images are among those that {start.name} was pre-trained on"

@@ -1,0 +1,173 @@
+"""The verb `models`: what can be started from, and how well each start suits some data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.core.errors import FewlabelsError, UsageError
+from fewlabels.evaluation.intervals import wilson
+from fewlabels.evaluation.transferability import logme
+from fewlabels.models.backbones import OURS
+from fewlabels.models.catalogue import catalogue, count
+from fewlabels.pipeline.carried import build_backbone
+from fewlabels.pipeline.finetune import visible_rows
+from fewlabels.pipeline.pretrain import check_labels
+from fewlabels.pipeline.stages import features
+from fewlabels.pipeline.starts import find_start, open_start
+from fewlabels.pipeline.task import DataOptions
+from fewlabels.results.schema import validate
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.live_probe import leave_one_out_knn
+
+LABELS = 2_000  # images at most that a score looks at: neighbours are compared each with each
+PLAIN = ("pixels", "auto")  # what a start that was trained must beat: raw pixels, fresh weights
+
+Row = dict[str, Any]
+
+
+def models(
+    pattern: str = "",
+    *,
+    available: bool = False,
+    fit: DataOptions | str | Path | None = None,
+    starts: Sequence[str] = (),
+    labels: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> list[Row]:
+    """List what can be started from; nothing is downloaded.
+
+    Parameters
+    ----------
+    pattern : str
+        A part of the name; ``*`` stands for anything.
+    available : bool
+        Only what needs no download.
+    fit : DataOptions or str, optional
+        Data for which every start that is here is scored.
+    starts : sequence of str
+        Run folders and files to be scored as well.
+    labels : int, optional
+        Labels per class that the score may read; by default all of the training images.
+    seed : int
+        Of the draw of labels, and of untrained networks.
+    device : str
+        ``auto`` chooses.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    list of dict
+        As `fewlabels.models.catalogue.catalogue`. With `fit`, the scored ones first and the best
+        of them on top: ``fit`` holds ``logme``, ``knn`` (leave-one-out, with interval) and
+        ``labels`` (how many were read); ``warning`` names in words what suits badly.
+
+    Raises
+    ------
+    FewlabelsError
+        For data that cannot be scored on.
+    """
+    if starts and fit is None:
+        raise UsageError("usage.from", "--from asks for a score, and --fit names no data")
+    rows = [{**row, "warning": None} for row in catalogue(pattern, available=available)]
+    if fit is not None:
+        check_labels(labels)
+        options = fit if isinstance(fit, DataOptions) else DataOptions(str(fit))
+        scorer = _Scorer(options, labels, seed, device, reporter or Reporter())
+        rows = scorer.score([*map(_given, dict.fromkeys(starts)), *rows])
+    return [validate("models", row) for row in rows]
+
+
+def _given(start: str) -> Row:
+    unknown = dict.fromkeys(
+        ("parameters", "macs", "published_accuracy", "input_size", "licence", "fit", "warning")
+    )
+    return {"name": start, "library": "given", "available": True, **unknown}
+
+
+class _Scorer:
+    """Scores starts on the visible labels of a data set."""
+
+    def __init__(
+        self,
+        options: DataOptions,
+        labels: int | None,
+        seed: int,
+        device: str,
+        reporter: Reporter,
+    ) -> None:
+        self.options = options
+        self.labels = labels
+        self.seed = seed
+        self.device = device
+        self.reporter = reporter
+
+    def score(self, rows: list[Row]) -> list[Row]:
+        """Return the rows with their scores and warnings, the best first."""
+        plain = {name: self._fit("random", name)["fit"] for name in PLAIN}
+        done = [self._scored(row) if row["available"] else row for row in rows]
+        for row in done:
+            if row["fit"] and row["library"] != "fewlabels":
+                row["warning"] = suits_badly(row["fit"], plain["pixels"], plain["auto"])
+        return sorted(done, key=lambda row: -(row["fit"] or {}).get("logme", -np.inf))
+
+    def _scored(self, row: Row) -> Row:
+        name = row["name"]
+        try:
+            found = self._fit("random", name) if name in OURS else self._fit(name, "auto")
+        except FewlabelsError as error:
+            self.reporter.say(f"{name}: {error.message}")
+            return {**row, "warning": f"cannot be scored: {error.message}"}
+        return {**row, **found}
+
+    def _fit(self, start: str, backbone: str) -> Row:
+        """Return the score of a start, and the size of its network on these images."""
+        found = find_start(start, backbone)
+        task = open_start(
+            found, self.options, policy="auto", device=self.device, reporter=self.reporter
+        )
+        rows = visible_rows(task, self.labels, self.seed)
+        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LABELS)).astype(np.int64)]
+        name, network, _ = build_backbone(found, task, self.seed)
+        self.reporter.say(f"scoring {start if start != 'random' else name}")
+        x, y = features(task, network, rows), task.dataset.labels[rows]
+        share = leave_one_out_knn(x, y)
+        low, high = wilson(share * len(y), len(y))
+        size = [task.pictures.channels, task.pictures.size, task.pictures.size]
+        return {
+            **count(network.cpu(), size),
+            "input_size": size,
+            "fit": {
+                "logme": logme((x - x.mean(0)).numpy(), y),
+                "knn": {"value": share, "low": low, "high": high},
+                "labels": len(y),
+            },
+        }
+
+
+def suits_badly(fit: Row, pixels: Row, untrained: Row) -> str | None:
+    """Say in words where a start is no better than raw pixels or an untrained network.
+
+    Examples
+    --------
+    >>> pixels = {"logme": 0.2, "knn": {"value": 0.5}}
+    >>> suits_badly({"logme": 0.1, "knn": {"value": 0.4}}, pixels, pixels)[:39]
+    'suits these images badly: raw pixels fi'
+    >>> suits_badly({"logme": 0.3, "knn": {"value": 0.6}}, pixels, pixels)
+    """
+    names = {"raw pixels": pixels, "an untrained network": untrained}
+    name, best = max(names.items(), key=lambda item: float(item[1]["logme"]))
+    scores = fit["logme"] < best["logme"], fit["knn"]["value"] < best["knn"]["value"]
+    if not any(scores):
+        return None
+    told = (
+        f"{name} fit the labels as well or better (LogME {best['logme']:.3f} against "
+        f"{fit['logme']:.3f}, neighbours right {100 * best['knn']['value']:.0f} % against "
+        f"{100 * fit['knn']['value']:.0f} %)"
+    )
+    return f"suits these images badly: {told}" if all(scores) else f"may suit badly: {told}"
