@@ -12,8 +12,8 @@ import pytest
 
 import fewlabels
 
-VERBS = ["compare", "demo", "evaluate", "explain", "finetune", "inspect"]
-VERBS += ["load", "pretrain", "report", "run"]
+VERBS = ["compare", "demo", "evaluate", "explain", "export", "finetune", "inspect"]
+VERBS += ["load", "models", "pretrain", "report", "run"]
 
 
 def test_names() -> None:
@@ -39,6 +39,21 @@ def test_importing_loads_nothing_heavy() -> None:
     code = "import sys, fewlabels; print(sys.modules.keys() & {'torch', 'numpy', 'typer', 'rich'})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.medium
+def test_models_is_a_verb_and_a_package() -> None:
+    code = """
+import fewlabels
+before = fewlabels.models
+import fewlabels.models.small
+from fewlabels import models
+assert models is before is fewlabels.models
+print([row["name"] for row in fewlabels.models("conv-32-64-128-")])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "['conv-32-64-128-128-dense-512']", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_features_of_a_run(encoder: Run, classifier: Run) -> None:
     assert result["labels"] == {"a": 8, "b": 8}
     assert result["method"] == "autoencoder"
     tensors = len(load_model(out / "model").backbone.state_dict())
-    assert result["carried"] == {"carried": tensors, "reshaped": 0, "new": 4}
+    assert result["carried"] == {"carried": tensors, "reshaped": 0, "new": 4, "skipped": 0}
     assert result["val"]["split"] == "val"
     assert result["val"]["accuracy"]["value"] > 0.8
     saved, start = load_model(out / "model"), load_model(encoder[0] / "model")
@@ -96,8 +96,10 @@ def test_what_cannot_be_started_from(pictures: DataOptions, encoder: Run, tmp_pa
     run, out = str(encoder[0]), tmp_path / "run"
     with pytest.raises(UsageError, match="no weights to carry over"):
         fit(pictures, out, start="random", transfer="structure")
-    with pytest.raises(UsageError, match="not that of a timm name"):
-        fit(pictures, out, start="resnet18", transfer="structure")
+    with pytest.raises(UsageError, match="nothing of"):
+        fit(pictures, out, start=run, transfer="structure", backbone="dense")
+    with pytest.raises(UsageError, match="--change makes another architecture"):
+        fit(pictures, out, start=run, change={"channels": [8]})
     with pytest.raises(UsageError, match="unknown transfer"):
         fit(pictures, out, start=run, transfer="featurs")
     with pytest.raises(UsageError, match="no features"):
@@ -200,9 +202,8 @@ def test_published_weights(
         fit(replace(pictures, image_size=32), tmp_path / "run", **settings)
 
     def offline(*given: Any, **asked: Any) -> Any:
-        if asked.pop("pretrained"):
-            raise OSError("Network is unreachable")
-        return published(*given, **asked)
+        assert asked.pop("pretrained")
+        raise OSError("Network is unreachable")
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ModelError, match="cannot be had: Network is unreachable"):
@@ -210,13 +211,20 @@ def test_published_weights(
     assert not (tmp_path / "run").exists()
 
     def cached(*given: Any, **asked: Any) -> Any:
-        return published(*given, **asked | {"pretrained": False})
+        """Draw what would be fetched; weights that are handed over are taken."""
+        if "pretrained_cfg_overlay" not in asked:
+            asked.pop("pretrained", None)
+        return published(*given, **asked)
 
     monkeypatch.setattr(timm, "create_model", cached)
     result = fit(options, tmp_path / "run", **settings)
     assert result["carried"]["carried"] > 30
+    assert (result["carried"]["reshaped"], result["carried"]["skipped"]) == (0, 2)
+    skipped = [row["name"] for row in result["tensors"] if row["fate"] == "skipped"]
+    assert skipped == ["net.fc.weight", "net.fc.bias"]
     saved = load_model(tmp_path / "run/model")
     assert (saved.pictures.size, saved.pictures.mean) == (72, (0.485, 0.456, 0.406))
+    assert (saved.pictures.crop, saved.pictures.interpolation) == (0.95, "bicubic")
 
 
 @pytest.mark.medium

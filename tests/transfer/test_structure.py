@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from fewlabels.core.types import Backbone
 from fewlabels.models.small import SmallCNN, tiny
-from fewlabels.transfer.structure import carry_over, counts
+from fewlabels.transfer.structure import carry_over, compare, counts
 
 
 def fates(new: SmallCNN, old: SmallCNN) -> dict[str, str]:
@@ -17,7 +18,10 @@ def test_the_same_architecture_is_carried_whole() -> None:
     old, new = tiny(3, 32), tiny(3, 32)
     found = carry_over(new, old.state_dict())
     assert {one.fate for one in found} == {"carried"}
-    assert counts(found) == {"carried": len(old.state_dict()), "reshaped": 0, "new": 0}
+    assert counts(found) == {
+        **{"carried": len(old.state_dict()), "reshaped": 0},
+        **{"new": 0, "skipped": 0},
+    }
     x = torch.randn(2, 3, 32, 32)
     assert torch.equal(old.eval()(x), new.eval()(x))
 
@@ -72,3 +76,37 @@ def test_a_tensor_of_another_rank_is_new() -> None:
     old = {"blocks.0.0.weight": torch.zeros(3)}
     found = carry_over(SmallCNN((8,), (1,)), old)
     assert next(one for one in found if one.name == "blocks.0.0.weight").fate == "new"
+
+
+def test_a_kernel_of_another_size_keeps_its_middle() -> None:
+    large, small = {"stem": torch.arange(49.0).view(1, 1, 7, 7)}, Stem(3)
+    found = carry_over(small, large)
+    assert [(one.fate, one.before) for one in found] == [("reshaped", (1, 1, 7, 7))]
+    assert torch.equal(small.stem[0, 0], large["stem"][0, 0, 2:5, 2:5])
+    wide = Stem(9)
+    before = wide.stem.detach().clone()
+    carry_over(wide, large)
+    assert torch.equal(wide.stem[0, 0, 1:8, 1:8], large["stem"][0, 0])
+    assert torch.equal(wide.stem[0, 0, 0], before[0, 0, 0])
+
+
+class Stem(Backbone):
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.stem = torch.nn.Parameter(torch.randn(1, 1, side, side))
+
+
+def test_what_has_no_place_is_skipped() -> None:
+    old, new = SmallCNN((8, 16), (1, 2)), SmallCNN((8,), (1,))
+    skipped = [one for one in carry_over(new, old.state_dict()) if one.fate == "skipped"]
+    assert {one.name for one in skipped} == old.state_dict().keys() - new.state_dict().keys()
+    assert all(one.shape == () for one in skipped)
+
+
+def test_comparing_believes_values_and_not_names() -> None:
+    before = {"a": torch.ones(2), "b": torch.ones(2), "c": torch.ones(3), "head": torch.ones(1)}
+    now = {"a": torch.ones(2), "b": torch.zeros(2), "c": torch.ones(4), "d": torch.ones(1)}
+    assert {one.name: one.fate for one in compare(now, before)} == {
+        **{"a": "carried", "b": "new", "c": "reshaped", "d": "new"},
+        "head": "skipped",
+    }

@@ -176,11 +176,12 @@ def create_backbone(
 
 def _build(name: str, in_chans: int, image_size: int, options: dict[str, Any]) -> Backbone:
     if name in OURS:
-        built = OURS[name](in_chans, image_size)
         if not options:
-            return built
-        if isinstance(built, small.SmallCNN):
-            return changed_small(built, options, in_chans)
+            return OURS[name](in_chans, image_size)
+        if name in SMALL:
+            with torch.device("meta"):  # for its settings alone: nothing is drawn
+                settings = SMALL[name](in_chans, image_size).settings
+            return changed_small(settings, options, in_chans)
         raise UsageError("usage.change", f"the backbone {name!r} has no settings to change")
     import timm
 

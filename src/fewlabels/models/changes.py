@@ -53,8 +53,18 @@ class SmallChange(BaseModel):
     dense: Annotated[int, Field(ge=0, le=65536)] | None = None
 
 
-def changed_small(net: SmallCNN, options: Mapping[str, Any], in_chans: int) -> SmallCNN:
-    """Return a freshly drawn network like `net`, but for the `options` (see `SmallChange`).
+def changed_small(
+    settings: Mapping[str, Any], options: Mapping[str, Any], in_chans: int
+) -> SmallCNN:
+    """Return a freshly drawn network of some settings, but for the `options`.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of `SmallCNN.settings`.
+    options : mapping
+        See `SmallChange`.
+    in_chans : int
 
     Raises
     ------
@@ -64,7 +74,7 @@ def changed_small(net: SmallCNN, options: Mapping[str, Any], in_chans: int) -> S
     Examples
     --------
     >>> from fewlabels.models.small import tiny
-    >>> changed_small(tiny(), {"channels": [8, 16], "dense": 10}, 3).num_features
+    >>> changed_small(tiny().settings, {"channels": [8, 16], "dense": 10}, 3).num_features
     10
     """
     try:
@@ -73,11 +83,11 @@ def changed_small(net: SmallCNN, options: Mapping[str, Any], in_chans: int) -> S
         found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         allowed = ", ".join(SmallChange.model_fields)
         raise UsageError("usage.change", "; ".join(found), f"settings: {allowed}") from error
-    settings = {**net.settings, **change}
-    depth = len(settings["channels"])
-    settings["strides"] = _fitted(settings["strides"], 1, depth)
-    settings["pool"] = _fitted(settings["pool"], False, depth)
-    return SmallCNN(in_chans=in_chans, **settings)
+    wanted = {**settings, **change}
+    depth = len(wanted["channels"])
+    wanted["strides"] = _fitted(wanted["strides"], 1, depth)
+    wanted["pool"] = _fitted(wanted["pool"], False, depth)
+    return SmallCNN(in_chans=in_chans, **wanted)
 
 
 def _fitted(values: tuple[Any, ...], missing: Any, length: int) -> tuple[Any, ...]:

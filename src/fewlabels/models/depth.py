@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
@@ -17,9 +18,9 @@ def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
     """Return the parameters of every stage, the one that sees the images first.
 
     A stage is a block of our small networks, a layer of the dense encoder, in a timm model
-    what its coarse `group_matcher` says, and in a torchvision model one of its outer modules,
-    ``features`` layer by layer. Stages without parameters are left out; a backbone
-    that cannot be taken apart is one stage.
+    what its coarse `group_matcher` says, and in a torchvision model what its numbered modules
+    are (``features.0``, ``layer1``, ``encoder.layers.encoder_layer_0``). Stages without
+    parameters are left out; a backbone that cannot be taken apart is one stage.
 
     Examples
     --------
@@ -51,8 +52,8 @@ def _of_timm(net: Any) -> list[list[nn.Parameter]]:
 
 
 def _of_vision(net: nn.Module) -> list[list[nn.Parameter]]:
-    parts: dict[tuple[str, ...], list[nn.Parameter]] = {}
+    parts: dict[str, list[nn.Parameter]] = {}
     for name, value in net.named_parameters():
-        words = name.split(".")
-        parts.setdefault(tuple(words[: 2 if words[0] == "features" else 1]), []).append(value)
+        numbered = re.match(r"[^\d]*\d[^.]*", name)
+        parts.setdefault(numbered[0] if numbered else name.partition(".")[0], []).append(value)
     return list(parts.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def open_whole(start: str, backbone: str = "auto") -> Saved:
         )
     classes = weights.classes if len(weights.classes) == count else tuple(map(str, range(count)))
     # Shrunk once, to the size from which the weights' own central square is cut.
-    short_side = round(pictures.size / pictures.crop)
+    short_side = math.floor(pictures.size / pictures.crop + 1e-6)  # rounded as timm does
     about = {"grid": 1, "backbone": weights.backbone}
     return Saved(Whole(net, count), nn.Identity(), pictures, short_side, classes, about)
 
