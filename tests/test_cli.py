@@ -128,8 +128,7 @@ class Library:
         self.answers: dict[str, Any] = {
             **{"inspect": INSPECTED, "pretrain": TRAINED, "finetune": TRAINED},
             **{"evaluate": SCORED, "compare": COMPARED, "run": COMPARED, "demo": COMPARED},
-            "predict_table": PREDICTED,
-            "explain": EXPLAINED,
+            **{"predict_table": PREDICTED, "models": [], "explain": EXPLAINED},
         }
 
     def verb(self, name: str) -> Callable[..., Any]:
@@ -161,6 +160,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         "fewlabels.pipeline.task": {"DataOptions": Options},
         "fewlabels.pipeline.verbs": verbs,
         "fewlabels.pipeline.predict": verbs,
+        "fewlabels.pipeline.choosing": verbs,
         "fewlabels.study.compare": verbs,
         "fewlabels.study.main_job": verbs,
         "fewlabels.training.progress": {"Reporter": lambda: None},

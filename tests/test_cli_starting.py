@@ -1,4 +1,4 @@
-"""The words of `models`, `export`, `predict --backbone` and `finetune --change`, and what is shown."""
+"""The words of `models`, `export`, `predict --backbone` and `finetune --change`."""
 
 from __future__ import annotations
 

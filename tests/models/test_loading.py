@@ -190,9 +190,9 @@ def test_folders_that_are_damaged(tmp_path: Path) -> None:
         ({"architecture": "resnet-99"}, "knows no"),
         ({"pretrained_cfg": {"input_size": 3}}, "config.json"),
         ({"num_classes": "many"}, "config.json"),
-        ({"num_classes": 12}, "does not hold"),
-        ({"model_args": {"layers": [2, 1, 1, 1]}}, "missing"),
-        ({"model_args": {"legs": 4}}, "does not hold"),
+        ({"num_classes": 12}, "size mismatch for fc"),
+        ({"model_args": {"layers": [2, 1, 1, 1]}}, "12 are missing"),
+        ({"model_args": {"legs": 4}}, "legs"),
     ):
         (place / "config.json").write_text(json.dumps(config | broken))
         error = refused(place)

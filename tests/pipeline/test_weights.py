@@ -122,7 +122,9 @@ def test_the_weights_as_they_are(folder: Path, tmp_path: Path) -> None:
     assert row["label"] in ("ant", "bee", "cat")
 
 
-def test_what_cannot_predict(folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_predict(classifier: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a tiny, and cannot become a resnet18"):
+        load(classifier[0], backbone="resnet18")
     torch.manual_seed(0)
     net = timm.create_model("test_resnet", num_classes=0)
     torch.save(net.state_dict(), tmp_path / "w.pth")

@@ -35,7 +35,7 @@ REGRESSION = {
 }
 FINETUNE = PRETRAIN | {
     **{"transfer": "features", "start": "runs/a", "labels": {"a": 1}, "val": EVALUATE},
-    "carried": {"carried": 3, "reshaped": 0, "new": 2},
+    "carried": {"carried": 3, "reshaped": 0, "new": 2, "skipped": 1},
 }
 CELL = {
     **{"id": "c", "arm": "simclr+features", "shots": 4, "seed": 0, "accuracy": 0.5},
@@ -69,10 +69,15 @@ EXPLAIN = {
         }
     ],
 }
+MODEL = {
+    **{"name": "resnet18", "parameters": 4, "macs": None, "published_accuracy": None},
+    **{"available": True, "fit": {"logme": -0.1, "knn": INTERVAL, "labels": 4}},
+}
+EXPORT = {"path": "out", "format": "timm", "max_abs_difference": 0.0, "bytes": 3}
 EXAMPLES: dict[str, dict[str, Any]] = {
     **{"inspect": INSPECT, "pretrain": PRETRAIN, "finetune": FINETUNE, "evaluate": EVALUATE},
     **{"compare": COMPARE, "cell": CELL, "run": RUN, "predict": PREDICT},
-    "explain": EXPLAIN,
+    **{"models": MODEL, "export": EXPORT, "explain": EXPLAIN},
 }
 
 
@@ -84,7 +89,7 @@ def test_every_kind_has_an_example() -> None:
 def test_examples_are_valid_and_come_back_unchanged(kind: str) -> None:
     whole = validate(kind, EXAMPLES[kind])
     assert {key: value for key, value in whole.items() if key != "schema"} == EXAMPLES[kind]
-    assert ("schema" in whole) == (kind not in ("cell", "predict"))
+    assert ("schema" in whole) == (kind not in ("cell", "predict", "models"))
     assert validate(kind, whole) == whole
 
 

@@ -37,10 +37,11 @@ def models(  # noqa: PLR0913 - one parameter a flag
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
-    """List what can be started from: size, cost, published accuracy, and what is here.
+    """List what can be started from, here or published.
 
-    Nothing is downloaded. With --fit, starts are scored on the visible labels by LogME and by
-    leave-one-out nearest neighbours, the best first, and those that suit badly are named.
+    With size, cost, published accuracy and what is on this machine; nothing is downloaded. With
+    --fit, starts are scored on the visible labels by LogME and by leave-one-out nearest
+    neighbours, the best first, and those that suit badly are named.
     """
 
     def call() -> Any:

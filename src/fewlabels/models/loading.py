@@ -166,19 +166,22 @@ def _channels(first_conv: Any, tensors: Mapping[str, Tensor], expected: int) -> 
 
 def _misfit(weights: Published, tensors: Mapping[str, Tensor], error: Exception) -> ModelError:
     """Say how far the tensors of a file are from what its architecture needs."""
-    with torch.device("meta"):
-        built = create_backbone(
-            weights.backbone, in_chans=weights.pictures.channels, image_size=weights.pictures.size
-        )
+    shape = {"in_chans": weights.pictures.channels, "image_size": weights.pictures.size}
+    try:
+        with torch.device("meta"):
+            built = create_backbone(weights.backbone, options=weights.options, **shape)
+    except UsageError as reason:
+        return ModelError("model.architecture", f"{weights.file}: {reason.message}")
     needed = {k.removeprefix("net."): v.shape for k, v in built.state_dict().items()}
     there = [name for name in needed if name in tensors]
     fit = sum(tensors[name].shape == needed[name] for name in there)
-    why = str(error).strip().partition("\n")[2].strip().partition("\n")[0][:160] or str(error)[:160]
+    told = str(error).strip().splitlines()[-1:]  # of its classifier, where all else fits
+    why = f" ({told[0].strip()[:160]})" if told and fit == len(needed) else ""
     return ModelError(
         "model.architecture",
         f"{weights.file} does not hold the weights of a {weights.backbone}: of its "
         f"{len(needed)} tensors {fit} fit, {len(there) - fit} have another shape and "
-        f"{len(needed) - len(there)} are missing ({why})",
+        f"{len(needed) - len(there)} are missing{why}",
         "--backbone NAME, what the file was saved from",
     )
 

@@ -16,7 +16,7 @@ from fewlabels.models.classifier import Saved
 from fewlabels.models.loading import Whole, adapt, whole
 from fewlabels.models.published import find
 from fewlabels.pipeline.stages import new_backbone, on_device
-from fewlabels.pipeline.starts import Start, is_run, open_model
+from fewlabels.pipeline.starts import Start, is_run, open_model, refuse_other
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.transfer.structure import Fate, carry_over, compare, counts
 
@@ -89,7 +89,9 @@ def open_whole(start: str, backbone: str = "auto") -> Saved:
         It is not there, damaged, or has no classifier.
     """
     if is_run(start):
-        return open_model(Path(start))
+        saved = open_model(Path(start))
+        refuse_other(start, str(saved.config["backbone"]), backbone)
+        return saved
     try:
         weights = find(start, backbone)
     except UsageError as error:

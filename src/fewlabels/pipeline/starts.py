@@ -145,7 +145,7 @@ def find_start(
     saved = open_model(folder)
     old = str(saved.config["backbone"])
     if not changed:
-        _refuse_other(start, old, backbone)
+        refuse_other(start, old, backbone)
     name = old if backbone == "auto" else backbone
     options = {**saved.backbone.options, **change} if name == old else change
     config = RunFolder(folder).config() if (folder / "config.yaml").exists() else {}
@@ -157,7 +157,13 @@ def is_run(start: str) -> bool:
     return Path(start).is_dir() and not is_timm_folder(Path(start))
 
 
-def _refuse_other(start: str, name: str, backbone: str) -> None:
+def refuse_other(start: str, name: str, backbone: str) -> None:
+    """Refuse a backbone that a start is not.
+
+    Raises
+    ------
+    UsageError
+    """
     if backbone not in ("auto", name):
         raise UsageError(
             "usage.backbone",
