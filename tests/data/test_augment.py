@@ -455,6 +455,13 @@ def test_the_evaluation_view_can_zoom_in() -> None:
     assert close(zoomed, images[:, :, 16:48, 16:48].float() / 255)
 
 
+def test_the_evaluation_view_follows_the_crop_of_the_weights() -> None:
+    images, cropped = smooth(2, 64, 64), replace(RAW, crop=0.5)
+    expected = plain(batch_of(images), RAW, zoom=0.5)
+    assert torch.equal(plain(batch_of(images), cropped), expected)
+    assert torch.equal(plain(batch_of(images), cropped, zoom=2.0), plain(batch_of(images), RAW))
+
+
 # ---- policies --------------------------------------------------------------------------------
 
 

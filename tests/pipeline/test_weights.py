@@ -23,8 +23,8 @@ from fewlabels.models.classifier import load_model, save_model
 from fewlabels.models.heads import LinearHead
 from fewlabels.pipeline.choosing import models
 from fewlabels.pipeline.export import export
-from fewlabels.pipeline.finetune import visible_rows
 from fewlabels.pipeline.predict import Predictor, load, predict_table
+from fewlabels.pipeline.stages import learned_rows
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import evaluate, finetune
 from fewlabels.training.progress import Reporter
@@ -270,13 +270,13 @@ def test_the_score_reads_no_hidden_label(
     first = models("conv-32-64-64", available=True, **settings)
 
     def spoiled(task: Task, labels: int | None, seed: int) -> np.ndarray:
-        rows = visible_rows(task, labels, seed)
+        rows = learned_rows(task, labels, seed)
         hidden = ~np.isin(np.arange(len(task.dataset.labels)), rows)
         changed = np.where(hidden, 1 - task.dataset.labels, task.dataset.labels)
         object.__setattr__(task.dataset, "labels", changed)
         return rows
 
-    monkeypatch.setattr("fewlabels.pipeline.choosing.visible_rows", spoiled)
+    monkeypatch.setattr("fewlabels.pipeline.choosing.learned_rows", spoiled)
     assert models("conv-32-64-64", available=True, **settings) == first
     assert all(row["fit"]["labels"] == 12 for row in first)
 

@@ -129,3 +129,11 @@ def test_every_arm_does_what_it_can_about_unequal_classes(text: str, asked: str,
     arm = with_imbalance(parse_arm(text), asked)
     assert arm.imbalance == does
     assert arm.describe()["imbalance"] == does
+
+
+def test_weights_of_torchvision_are_a_start() -> None:
+    for source in ("torchvision:alexnet", "alexnet", "torchvision:resnet50.imagenet1k_v1"):
+        arm = parse_arm(f"{source}+features")
+        assert (arm.start, arm.source, arm.transfer) == ("given", source, "features")
+    with pytest.raises(UsageError, match="unknown arm"):
+        parse_arm("torchvision:alexnte+features")

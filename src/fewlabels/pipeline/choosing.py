@@ -14,9 +14,8 @@ from fewlabels.evaluation.transferability import logme
 from fewlabels.models.backbones import OURS
 from fewlabels.models.catalogue import catalogue, count
 from fewlabels.pipeline.carried import build_backbone
-from fewlabels.pipeline.finetune import visible_rows
 from fewlabels.pipeline.pretrain import check_labels
-from fewlabels.pipeline.stages import features
+from fewlabels.pipeline.stages import features, learned_rows
 from fewlabels.pipeline.starts import find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.schema import validate
@@ -131,7 +130,7 @@ class _Scorer:
         task = open_start(
             found, self.options, policy="auto", device=self.device, reporter=self.reporter
         )
-        rows = visible_rows(task, self.labels, self.seed)
+        rows = learned_rows(task, self.labels, self.seed)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LABELS)).astype(np.int64)]
         name, network, _ = build_backbone(found, task, self.seed)
         self.reporter.say(f"scoring {start if start != 'random' else name}")

@@ -10,6 +10,7 @@ from typing import Any
 from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.models.classifier import Saved, load_model
 from fewlabels.models.published import Published, find, format_for, is_timm_folder
+from fewlabels.models.vision import is_vision
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
@@ -103,7 +104,8 @@ def names_start(text: str) -> bool:
     import timm
 
     path = Path(text)
-    return bool(text) and (path.exists() or len(path.parts) > 1 or timm.is_model(text))
+    named = timm.is_model(text) or is_vision(text)
+    return bool(text) and (path.exists() or len(path.parts) > 1 or named)
 
 
 def find_start(

@@ -51,7 +51,8 @@ def fit(
     began = time.perf_counter()
     labels = task.dataset.labels[rows]
     if arm.at_full_rate:
-        fresh = new_backbone(task, arm.into or encoder.backbone_name, seed)
+        options = {} if arm.into else encoder.backbone.options
+        fresh = new_backbone(task, arm.into or encoder.backbone_name, seed, options)
         if arm.transfer == "structure":
             carry_over(fresh, encoder.backbone.state_dict())
         classifier, trained = finetune(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewlabels.core.types import Backbone
-from fewlabels.pipeline.starts import Start, build_backbone, find_start, open_start, seen_before
+from fewlabels.pipeline.carried import build_backbone, seen_before
+from fewlabels.pipeline.starts import Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.files import read_json
 from fewlabels.training.progress import Reporter
