@@ -84,12 +84,12 @@ def test_predict_takes_the_backbone_of_a_file(calls: Any) -> None:
 
 def test_a_declared_change(calls: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune", "photos", "--from", "runs/a", "--transfer", "structure", "--dry-run"]
-    assert main([*words, "--change", "{channels: [8, 16], pooling: average}"]) == 0
+    assert main([*words, "--change", "{channels: [8, 16], pooling: avg}"]) == 0
     config = tmp_path / "change.yaml"
-    config.write_text("change:\n  channels: [8, 16]\n  pooling: average\n")
+    config.write_text("change:\n  channels: [8, 16]\n  pooling: avg\n")
     assert main([*words, "--config", str(config)]) == 0
     asked = [call[2]["change"] for call in calls]
-    assert asked == [{"channels": [8, 16], "pooling": "average"}] * 2
+    assert asked == [{"channels": [8, 16], "pooling": "avg"}] * 2
     capsys.readouterr()
     for wrong in ("[8, 16]", "{channels: [8", "8"):
         assert main([*words, "--change", wrong]) == 2

@@ -32,7 +32,7 @@ def test_no_change_is_no_change() -> None:
 def test_every_setting_of_a_small_network() -> None:
     net = built(
         **{"channels": [8, 12], "strides": [2], "pool": [False, True], "norm": True},
-        **{"pooling": "average", "activation": "gelu", "grid": 2, "dense": 10},
+        **{"pooling": "avg", "activation": "gelu", "grid": 2, "dense": 10},
     )
     assert isinstance(net, SmallCNN)
     kinds = [[type(part) for part in block] for block in net.blocks]
@@ -40,7 +40,7 @@ def test_every_setting_of_a_small_network() -> None:
     assert kinds[1] == [*kinds[0], nn.AvgPool2d]
     assert net.blocks[0][0].stride == (2, 2)
     assert net(torch.zeros(2, 3, 16, 16)).shape == (2, 10)
-    assert net.options["pooling"] == "average"
+    assert net.options["pooling"] == "avg"
 
 
 def test_a_longer_stack_goes_on_without_shrinking() -> None:

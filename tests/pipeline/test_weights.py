@@ -210,7 +210,7 @@ def test_what_cannot_be_exported(classifier: Run, tmp_path: Path) -> None:
 def test_a_declared_change_of_structure(
     pictures: DataOptions, encoder: Run, folder: Path, tmp_path: Path
 ) -> None:
-    change = {"channels": [32, 64, 96, 128, 160], "activation": "gelu", "pooling": "average"}
+    change = {"channels": [32, 64, 96, 128, 160], "activation": "gelu", "pooling": "avg"}
     settings = {"transfer": "structure", "change": change}
     result = fit(pictures, tmp_path / "small", start=str(encoder[0]), **settings)
     fates = {row["name"]: row["fate"] for row in result["tensors"]}

@@ -178,10 +178,10 @@ def _build(name: str, in_chans: int, image_size: int, options: dict[str, Any]) -
     if name in OURS:
         if not options:
             return OURS[name](in_chans, image_size)
-        if name in SMALL:
-            with torch.device("meta"):  # for its settings alone: nothing is drawn
-                settings = SMALL[name](in_chans, image_size).settings
-            return changed_small(settings, options, in_chans)
+        with torch.device("meta"):  # for its settings alone: nothing is drawn
+            plain = OURS[name](in_chans, image_size)
+        if isinstance(plain, small.SmallCNN):
+            return changed_small(plain.settings, options, in_chans)
         raise UsageError("usage.change", f"the backbone {name!r} has no settings to change")
     import timm
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewlabels.models import vision
-from fewlabels.models.backbones import OURS
+from fewlabels.models.backbones import OURS, SMALL, VARIANTS
 
 COUNTED = 40  # timm's networks that are built to be counted in one call; each takes a moment
 IMAGE_SIZE = 32  # at which our own networks are counted, in colour
@@ -70,7 +70,7 @@ def _ours(pattern: str) -> list[Row]:
             **count(OURS[name](3, IMAGE_SIZE), size),
         )
         for name in OURS
-        if _matches(name, pattern)
+        if _matches(name, pattern) and (name in SMALL or name not in VARIANTS)
     ]
 
 

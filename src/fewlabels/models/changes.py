@@ -46,7 +46,7 @@ class SmallChange(BaseModel):
     channels: Annotated[tuple[_Width, ...], Field(min_length=1, max_length=64)] | None = None
     strides: tuple[_Stride, ...] | None = None
     pool: tuple[bool, ...] | None = None
-    pooling: Literal["max", "average"] | None = None
+    pooling: Literal["max", "avg"] | None = None
     activation: Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"] | None = None
     norm: bool | None = None
     grid: Annotated[int, Field(ge=1, le=64)] | None = None
