@@ -89,6 +89,8 @@ def test_a_comparison_needs_two_different_arms() -> None:
     with pytest.raises(UsageError, match="named twice"):
         parse_arms(["scratch", "pixels", "scratch"])
     assert [arm.name for arm in parse_arms(["pixels", "scratch"])] == ["pixels", "scratch"]
+    assert len(parse_arms(["runs/a+features", "runs/b+features"])) == 2
+    assert len(parse_arms(["runs/a+structure", "runs/a+structure:tiny"])) == 2
 
 
 def test_the_default_arms_are_sound() -> None:

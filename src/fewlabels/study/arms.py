@@ -204,7 +204,9 @@ def parse_arms(names: list[str]) -> list[Arm]:
     if len(names) < 2:
         raise UsageError("usage.arms", "a comparison needs two arms or more")
     arms = [parse_arm(name) for name in names]
-    kinds = [(arm.start, arm.method, arm.backbone, arm.transfer) for arm in arms]
+    kinds = [
+        (arm.start, arm.method, arm.source, arm.backbone, arm.transfer, arm.into) for arm in arms
+    ]
     for place, kind in enumerate(kinds):
         if kind in kinds[:place]:
             twin = names[kinds.index(kind)]
