@@ -102,6 +102,8 @@ class Recorder:
         self.method = method
         self.index = index
         self.progress = 0.5
+        self.images = 64
+        self.span = slice(None)
         self.seed = 11
         self.generator = torch.Generator().manual_seed(index)
         self.gradients: dict[str, Tensor | None] = {}

@@ -48,6 +48,16 @@ def test_a_batch_depends_on_its_step_alone() -> None:
         assert torch.equal(backward[step].images, in_order[step].images)
 
 
+@given(st.integers(1, 20), st.integers(1, 8))
+def test_shares_of_a_batch_make_the_batch(size: int, count: int) -> None:
+    batches = Batches(Numbers(sized=True), np.arange(11), size, seed=1)
+    cuts = [size * rank // count for rank in range(count + 1)]
+    parts = [batches.part(3, slice(*cut)) for cut in pairwise(cuts) if cut[0] < cut[1]]
+    for name in ("images", "sizes", "indices", "epochs"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert torch.equal(joined, getattr(batches[3], name))
+
+
 def test_the_order_changes_with_epoch_and_seed() -> None:
     rows = np.arange(50)
     batches, other = Batches(Numbers(), rows, 50, seed=1), Batches(Numbers(), rows, 50, seed=2)

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fewlabels.core.errors import DataError, DiskError
 from fewlabels.data import build, cache, decode, planning, store
+from fewlabels.data.loader import Batches
 from fewlabels.data.sources import Source, read_source
 from fewlabels.data.store import (
     MappedStore,
@@ -175,6 +178,47 @@ def test_streaming_notices_a_changed_file(equal: Source) -> None:
     path.unlink()
     with pytest.raises(DataError, match="can no longer be read"):
         streamed.read(np.array([0]))
+
+
+def test_what_was_begun_ahead_is_decoded_once(
+    equal: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = open_it(equal).read(np.arange(10))[0]
+    streamed = open_it(equal, cap_bytes=0)
+    assert isinstance(streamed, StreamingStore)
+    read: list[int] = []
+    plain = Source.read
+    monkeypatch.setattr(Source, "read", lambda self, row: read.append(row) or plain(self, row))
+    before = warnings.filters[:]
+    streamed.ahead(np.array([3, 1, 4]))
+    np.testing.assert_array_equal(streamed.read(np.array([3, 1, 4]))[0], expected[[3, 1, 4]])
+    assert sorted(read) == [1, 3, 4]
+    streamed.ahead(np.array([5, 9]))
+    np.testing.assert_array_equal(streamed.read(np.array([2, 6]))[0], expected[[2, 6]])
+    np.testing.assert_array_equal(streamed.read(np.array([2, 6]))[0], expected[[2, 6]])
+    assert warnings.filters == before  # Pillow may speak again
+
+
+def test_what_fails_ahead_is_said_when_it_is_read(equal: Source) -> None:
+    streamed = open_it(equal, cap_bytes=0)
+    assert isinstance(streamed, StreamingStore)
+    Path(f"{equal.root}/{equal.paths[3]}").unlink()
+    streamed.ahead(np.array([2, 3]))
+    with pytest.raises(DataError, match="can no longer be read"):
+        streamed.read(np.array([2, 3]))
+    assert streamed.read(np.array([2]))[0].shape[0] == 1
+
+
+def test_batches_are_the_same_whether_kept_or_streamed(mixed: Source) -> None:
+    mapped, streamed = open_it(mixed), open_it(mixed, cap_bytes=0)
+    rows = np.flatnonzero(mapped.ok)
+    kept, decoded = (Batches(one, rows, 4, seed=1) for one in (mapped, streamed))
+    for step in range(8):
+        one, other = kept[step], decoded[step]
+        kept.ahead(step + 1, slice(None))
+        decoded.ahead(step + 1, slice(None))
+        for name in ("images", "sizes", "indices", "epochs"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
 def test_reopening_decodes_nothing(equal: Source, monkeypatch: pytest.MonkeyPatch) -> None:

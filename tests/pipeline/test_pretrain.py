@@ -107,7 +107,7 @@ def test_a_run_killed_just_before_its_end_is_only_closed(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("fewlabels.pipeline.pretrain.drop_checkpoints", _die)
+        patch.setattr("fewlabels.pipeline.pretraining.drop_checkpoints", _die)
         with pytest.raises(KeyboardInterrupt):
             train(pictures, out, budget="2 steps")
         (out / "results.json").unlink()

@@ -16,6 +16,7 @@ import typer
 
 from fewlabels.cli.commands import build
 from fewlabels.cli.job import Job
+from fewlabels.core import processes
 from fewlabels.core.errors import DiskError, FewlabelsError, OutOfMemoryError, UsageError
 
 INTERRUPTED = 130
@@ -78,9 +79,13 @@ def _run(words: list[str]) -> int:
     parsed = command.main(words or ["--help"], prog_name="fewlabels", standalone_mode=False)
     if not isinstance(parsed, Job):
         return parsed if isinstance(parsed, int) else 0
+    if not parsed.shared:
+        processes.refuse_several()
     # Libraries may print; stdout carries the result alone.
     with contextlib.redirect_stdout(sys.stderr):
         result = parsed.call()
+    if not processes.prints():
+        return 0
     for stream in (sys.stdout, sys.stderr):
         # Names that are not UTF-8 must not end a command that has done its work.
         if hasattr(stream, "reconfigure"):
@@ -103,13 +108,14 @@ def _fail(error: BaseException) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        _say("interrupted: all that was finished is saved; the same command goes on from there")
+        what = "interrupted: all that was finished is saved; the same command goes on from there"
+        _say(what, error)
         return INTERRUPTED
     if not isinstance(error, Exception):  # _Terminated, or training's own Interrupted
-        _say(str(error))
+        _say(str(error), error)
         return int(getattr(error, "exit_code", 1))
     told = _translated(error)
-    _say(_described(told))
+    _say(_described(told), told)
     return told.exit_code if isinstance(told, FewlabelsError) else 1
 
 
@@ -148,7 +154,12 @@ def _described(error: Exception) -> str:
     )
 
 
-def _say(text: str) -> None:
+def _say(text: str, error: BaseException) -> None:
+    """Write on stderr what went wrong, in one of the processes that share the work."""
+    if not processes.speaks(error):
+        return
+    if not processes.prints():
+        text = f"process {processes.launched()[0]}: {text}"
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
     encoding = sys.stderr.encoding or "utf-8"
     sys.stderr.write(safe.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -16,11 +16,12 @@ from fewlabels.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One call on the library, and how to show its result."""
+    """One call on the library, how to show its result, and whether processes may share it."""
 
     call: Callable[[], Any]
     show: Callable[[Any], None]
     as_json: bool
+    shared: bool = False
 
 
 def given(**values: Any) -> dict[str, Any]:

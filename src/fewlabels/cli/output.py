@@ -149,6 +149,7 @@ def show_training(result: Record) -> None:
             ("steps", f"{count(result['steps'])} in {duration(result['seconds'])}"),
             ("rate", f"{rate:,.0f} images/s" if rate else ""),
             ("peak memory", memory(result.get("peak_memory_mb"))),
+            ("processes", str(result["processes"]) if result.get("processes", 1) > 1 else ""),
             ("final", final),
             ("probe", _percent(result.get("probe"), "leave-one-out neighbours")),
             ("likeness", _likeness(result.get("likeness"))),

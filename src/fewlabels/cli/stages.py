@@ -91,7 +91,7 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
             **given(resume=flag.asked(resume)),
         )
 
-    return Job(call, output.show_training, as_json)
+    return Job(call, output.show_training, as_json, shared=True)
 
 
 def finetune(  # noqa: PLR0913 - one parameter a flag
@@ -190,7 +190,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             **given(change=mapping(change), resume=flag.asked(resume)),
         )
 
-    return Job(call, output.show_training, as_json)
+    return Job(call, output.show_training, as_json, shared=True)
 
 
 def evaluate(

@@ -111,9 +111,31 @@ class Backbone(nn.Module):
 
 
 class Step(Protocol):
-    """What the loop lends to a method for one update."""
+    """What the loop lends to a method for one update.
+
+    Where several processes train, each gets its share of the batch, and what all of them do is
+    what one would do with the whole batch, provided that a loss is a mean over images or comes
+    from what was gathered, and that random numbers keyed by the step are drawn for all images.
+
+    Attributes
+    ----------
+    index : int
+        Of the step.
+    images : int
+        In the batch, over all processes.
+    span : slice
+        Which of them are this process's; for what was drawn for all.
+    progress : float
+        Share of the steps that are done, in [0, 1).
+    seed : int
+        Of what is drawn for each image by itself.
+    generator : torch.Generator
+        For what is drawn for the whole batch; in the same state in every process.
+    """
 
     index: int
+    images: int
+    span: slice
     progress: float
     seed: int
     generator: torch.Generator
@@ -123,11 +145,11 @@ class Step(Protocol):
         ...
 
     def apply(self, name: str) -> None:
-        """Clip the gradients, step the optimizer `name`, and zero its gradients."""
+        """Average the gradients over processes, clip them, step the optimizer `name`."""
         ...
 
     def gather(self, x: Tensor) -> Tensor:
-        """Concatenate `x` over processes, with gradients."""
+        """Concatenate `x` over processes, with gradients; its rows are one or more an image."""
         ...
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewlabels.core.seeding import generator
 from fewlabels.core.types import Batch
+from fewlabels.data.streaming import StreamingStore
 
 
 class Reader(Protocol):
@@ -78,8 +79,20 @@ class Batches:
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step; any step, in any order."""
-        picked, epochs = self._draw(np.arange(step * self.size, (step + 1) * self.size))
+        return self.part(step, slice(None))
+
+    def part(self, step: int, span: slice) -> Batch:
+        """Return the images of a step's batch in the places of `span`."""
+        picked, epochs = self._draw(self._positions(step)[span])
         return load(self.reader, picked, self.device, torch.from_numpy(epochs))
+
+    def ahead(self, step: int, span: slice) -> None:
+        """Let a reader that decodes begin with the batch that `part` will be asked for next."""
+        if isinstance(self.reader, StreamingStore):
+            self.reader.ahead(self._draw(self._positions(step)[span])[0])
+
+    def _positions(self, step: int) -> np.ndarray:
+        return np.arange(step * self.size, (step + 1) * self.size)
 
     def _draw(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rows, and how often each was drawn before, of positions in the stream."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,8 +145,9 @@ def assemble(
 class StreamingStore:
     """Decodes images when they are asked for: the same batches, without the disk space.
 
-    It keeps no pixels and about as many bytes of anonymous memory as one batch. Each
-    file is checked against the SHA-256 it had when the data was opened.
+    It keeps no pixels and about as many bytes of anonymous memory as two batches: the one
+    asked for and, where it was told by `ahead`, the next. Each file is checked against the
+    SHA-256 it had when the data was opened.
 
     Parameters
     ----------
@@ -158,6 +160,9 @@ class StreamingStore:
         self._index = index
         self._source = source
         self._pool: ThreadPoolExecutor | None = None
+        self._begun: NDArray[np.int64] = np.empty(0, np.int64)
+        self._coming: list[Future[NDArray[np.uint8]]] = []
+        self._quiet = ExitStack()
         self.count = len(index.ok)
         self.channels: int = index.meta["channels"]
         self.short_side: int = index.meta["short_side"]
@@ -177,10 +182,28 @@ class StreamingStore:
             If a file is gone or has other content than when the data was opened.
         """
         rows = self._index.require(rows)
+        if not np.array_equal(rows, self._begun):
+            self.ahead(rows)
+        try:
+            return assemble([one.result() for one in self._coming], self.channels)
+        finally:
+            self._forget()
+
+    def ahead(self, rows: np.ndarray) -> None:
+        """Begin to decode the images of `rows`, which `read` will be asked for next."""
+        self._forget()
+        self._begun = self._index.require(rows)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "fewlabels-decode")
-        with decode.Quiet():
-            return assemble(list(self._pool.map(self._decode, rows.tolist())), self.channels)
+        # Entered and left by the thread that reads, so that its own filters nest with this one.
+        self._quiet.enter_context(decode.Quiet())
+        self._coming = [self._pool.submit(self._decode, row) for row in self._begun.tolist()]
+
+    def _forget(self) -> None:
+        for one in self._coming:
+            one.cancel()
+        self._begun, self._coming = np.empty(0, np.int64), []
+        self._quiet.close()
 
     def _decode(self, row: int) -> NDArray[np.uint8]:
         try:

@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
 
     def damage(self, x: Tensor, batch: Batch, step: Step) -> Tensor:
         """Return what the encoder sees of the normalised views ``(B, C, H, W)``."""
-        return damaged(x, self.config, step.generator)
+        return damaged(x, self.config, step.generator, step.images, step.span)
 
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn to paint one batch."""
@@ -115,14 +115,26 @@ class Autoencoder(nn.Module):
         return rows | {"painted": self.reconstruct(seen)}
 
 
-def damaged(x: Tensor, config: AutoencoderConfig, key: torch.Generator) -> Tensor:
-    """Add noise to normalised images ``(B, C, S, S)`` and blank a square of each."""
+def damaged(
+    x: Tensor,
+    config: AutoencoderConfig,
+    key: torch.Generator,
+    images: int | None = None,
+    span: slice = slice(None),
+) -> Tensor:
+    """Add noise to normalised images ``(B, C, S, S)`` and blank a square of each.
+
+    Random numbers are drawn for `images` images, of which `x` are those in the places of `span`.
+    """
+    count = len(x) if images is None else images
     if config.noise:
-        x = x + config.noise * torch.randn(x.shape, generator=key, device=x.device) / 0.25
+        noise = torch.randn((count, *x.shape[1:]), generator=key, device=x.device)[span]
+        x = x + config.noise * noise / 0.25
     if config.missing:
-        count, _, size, _ = x.shape
+        size = x.shape[2]
         side = round(config.missing * size)
-        corner = torch.randint(0, size - side + 1, (count, 2), generator=key, device=x.device)
+        corners = torch.randint(0, size - side + 1, (count, 2), generator=key, device=x.device)
+        corner = corners[span]  # (B, 2)
         pixel = torch.arange(size, device=x.device)
         inside = (pixel >= corner[:, :, None]) & (pixel < corner[:, :, None] + side)  # (B, 2, S)
         x = x.masked_fill((inside[:, 0, :, None] & inside[:, 1, None, :])[:, None], 0.0)

@@ -109,9 +109,11 @@ class GAN(nn.Module):
         """Return the two optimizers."""
         return {"discriminator": self._judge_adam, "generator": self._forge_adam}
 
-    def forge(self, count: int, key: torch.Generator, device: torch.device) -> Tensor:
-        """Return `count` normalised forgeries ``(count, C, S, S)``."""
-        code = torch.randn((count, self.config.code), generator=key, device=device)
+    def forge(
+        self, count: int, key: torch.Generator, device: torch.device, span: slice = slice(None)
+    ) -> Tensor:
+        """Return those in the places of `span` of `count` normalised forgeries ``(n, C, S, S)``."""
+        code = torch.randn((count, self.config.code), generator=key, device=device)[span]
         return normalise(self.generator(code).float(), self.pictures)
 
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
@@ -120,7 +122,7 @@ class GAN(nn.Module):
         penalised = step.index % self.config.penalise_every == 0
         with step.autocast():
             with torch.no_grad():
-                forged = self.forge(len(real), step.generator, real.device)
+                forged = self.forge(step.images, step.generator, real.device, step.span)
             judged = discriminator_loss(self._score(real), self._score(forged))
         penalty = self._penalty(real) if penalised else judged.new_zeros(())
         weight = self.config.penalty / 2 * self.config.penalise_every
@@ -131,7 +133,7 @@ class GAN(nn.Module):
         # The generator learns through the discriminator, which must not learn from that.
         trunk = nn.ModuleList([self.encoder, self.judge]).requires_grad_(False)
         with step.autocast():
-            forged = self.forge(len(real), step.generator, real.device)
+            forged = self.forge(step.images, step.generator, real.device, step.span)
             fooled = generator_loss(self._score(forged))
         step.backward(fooled, "generator")
         step.apply("generator")

@@ -135,8 +135,12 @@ class KMeans(nn.Module):
 
     @torch.no_grad()
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        """Measure the patches of one batch or, later in the run, let the entries follow them."""
-        points = self._draw(batch, step)  # (n, length)
+        """Measure the patches of one batch or, later in the run, let the entries follow them.
+
+        Several processes share the reading and cutting of images and gather the patches; what
+        follows each of them does with all patches, so that all have the same dictionary.
+        """
+        points = step.gather(self._draw(batch, step))  # (n, length)
         if step.progress < self.config.measuring or self.seen == 0:
             self._measure(points)
         points = (points - self.patches.mean) @ self.patches.whiten
@@ -153,11 +157,10 @@ class KMeans(nn.Module):
 
     def _draw(self, batch: Batch, step: Step) -> Tensor:
         cut = self.patches.patches(plain(batch, self.pictures))  # (B, L, length)
-        count, places, length = cut.shape
-        drawn = torch.randint(
-            0, places, (count, self.config.patches), generator=step.generator, device=cut.device
-        )
-        chosen = cut.gather(1, drawn[:, :, None].expand(-1, -1, length))
+        _, places, length = cut.shape
+        shape = (step.images, self.config.patches)
+        drawn = torch.randint(0, places, shape, generator=step.generator, device=cut.device)
+        chosen = cut.gather(1, drawn[step.span][:, :, None].expand(-1, -1, length))
         return chosen.reshape(-1, length)
 
     def _measure(self, points: Tensor) -> None:

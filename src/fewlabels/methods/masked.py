@@ -195,7 +195,7 @@ class Masked(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn to paint the hidden patches of one batch."""
         x = augment(batch, self.pictures, self.policy, seed=step.seed)
-        hidden = self.hide(len(x), step.generator, x.device)
+        hidden = self.hide(step.images, step.generator, x.device)[step.span]
         with step.autocast():
             painted = self._fill_in(self.encoder, x, hidden)
         loss = masked_loss(painted, patch_targets(x, self.cells), hidden)

@@ -110,7 +110,8 @@ class VAE(nn.Module):
             stats = self.to_code(self.encoder.forward_features(x).flatten(1))  # (B, 2D)
             centre, log_variance = stats.float().chunk(2, dim=1)
             log_variance = log_variance.clamp(-12, 12)
-            noise = torch.randn(centre.shape, generator=step.generator, device=x.device)
+            shape = (step.images, self.config.code)
+            noise = torch.randn(shape, generator=step.generator, device=x.device)[step.span]
             painted = self.decoder(centre + (log_variance / 2).exp() * noise)
         squared = F.mse_loss(painted.float(), denormalise(x, self.pictures))
         # Minus the log-likelihood of all pixels of an image, up to a constant.

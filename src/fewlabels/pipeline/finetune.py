@@ -8,6 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from fewlabels.core import processes
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.pipeline.carried import build_backbone, seen_before
 from fewlabels.pipeline.fitting import (
@@ -15,10 +18,11 @@ from fewlabels.pipeline.fitting import (
     dry_plan,
     fit_classifier,
     fit_start,
+    follow,
     plan_steps,
     save_classifier,
 )
-from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
+from fewlabels.pipeline.folders import already, lent
 from fewlabels.pipeline.judging import (
     class_counts,
     overfit,
@@ -28,7 +32,7 @@ from fewlabels.pipeline.judging import (
 )
 from fewlabels.pipeline.parts import with_parts
 from fewlabels.pipeline.pretrain import check_labels
-from fewlabels.pipeline.pretraining import drop_checkpoints
+from fewlabels.pipeline.pretraining import closed
 from fewlabels.pipeline.stages import HEADS, learned_rows
 from fewlabels.pipeline.starts import UNTRAINED, Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions
@@ -150,25 +154,20 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
     found = find_start(start, backbone, changed=transfer == "structure", change=change)
     config["split_seed"] = found.split_seed
-    if not dry_run and (done := already(out, config, "results.json")):
-        return done
-    task = open_start(found, options, policy=policy, device=device, reporter=reporter)
-    rows = learned_rows(task, labels, seed)
-    name, built, fates = build_backbone(found, task, seed)
-    job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
-    job = replace(job, held=held_rows(task, rows, labels), keep=keep)
-    if dry_run:
-        return dry_plan(job)
-    with RunFolder(out or default_folder("finetune", task.dataset.name, config)) as run:
-        refuse_unfinished(run, resume)
-        begin_folder(run, task, config)
-        if not (run.path / "results.json").exists():
-            run.write_json("results.json", _train(run, job, labels, fates))
-        # Only now: had the process died between the two, the checkpoints would have been needed.
-        drop_checkpoints(run.path)
-        run.finish()
-        result: dict[str, Any] = read_json(run.path / "results.json")
-    return result
+    with processes.joined(device):
+        if not dry_run and (done := already(out, config, "results.json")):
+            return done
+        task = open_start(found, options, policy=policy, device=device, reporter=reporter)
+        rows = learned_rows(task, labels, seed)
+        name, built, fates = build_backbone(found, task, seed)
+        job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
+        job = replace(job, held=held_rows(task, rows, labels), keep=keep)
+        if dry_run:
+            return dry_plan(job)
+        with lent(out, task, config, resume) as run:
+            if not processes.by_main((run.path / "results.json").exists):
+                _train(run, job, labels, fates)
+            return processes.by_main(lambda: closed(run))
 
 
 def _tuning(
@@ -221,14 +220,17 @@ def _check_change(start: str, transfer: str) -> None:
         )
 
 
-def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> dict[str, Any]:
+def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> None:
+    """Train, and write ``results.json``."""
     task, began = job.task, time.perf_counter()
     head = fit_start(job)
     fitting = time.perf_counter() - began
-    plan = run.path / "plan.json"
-    if not plan.exists():
-        run.write_json("plan.json", plan_steps(job, head))
-    classifier, cost = fit_classifier(run, job, head, int(read_json(plan)["steps"]))
+    steps = _settle(run, job, head)
+    if not processes.is_main():
+        # The first process alone watches, scores and writes.
+        follow(run, job, head, steps)
+        return
+    classifier, cost = fit_classifier(run, job, head, steps)
     save_classifier(run.path / "model", job, classifier)
     val = validation(run, task, classifier, job.rows)
     accuracy = training_accuracy(task, classifier, job.rows)
@@ -253,6 +255,7 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
         "backbone": job.backbone_name,
         "parameters": sum(p.numel() for p in classifier.parameters()),
         **cost,
+        "processes": processes.count(),
         "seconds": seconds,
         "images_per_second": cost["images_seen"] / cost["seconds"] if cost["images_seen"] else None,
         "final": {**cost["final"], "train_accuracy": accuracy},
@@ -267,7 +270,17 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> d
         "environment": describe(str(task.device)),
         "warnings": [*task.dataset.report["warnings"], *warnings],
     }
-    return validate("finetune", result)
+    run.write_json("results.json", validate("finetune", result))
+
+
+def _settle(run: RunFolder, job: Job, head: nn.Module | None) -> int:
+    """Return the steps of this folder: read, or planned and written."""
+    path = run.path / "plan.json"
+    if not processes.by_main(path.exists):
+        plan = plan_steps(job, head)
+        if processes.is_main():
+            run.write_json("plan.json", plan)
+    return processes.by_main(lambda: int(read_json(path)["steps"]))
 
 
 def _told(job: Job) -> bool:

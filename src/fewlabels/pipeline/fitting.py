@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fewlabels.core import processes
 from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import Classifier, save_model
-from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, training_log
+from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, line_every, training_log
 from fewlabels.pipeline.stages import (
     GRID,
     feature_space,
@@ -151,8 +152,14 @@ def fit_classifier(
     }
 
 
+def follow(run: RunFolder, job: Job, head: nn.Module | None, steps: int) -> None:
+    """Take part in the training that the first process does in `fit_classifier`."""
+    if job.trains:
+        _train(run, job, head, steps, None)
+
+
 def _train(
-    run: RunFolder, job: Job, head: nn.Module | None, steps: int, log: TrainingLog
+    run: RunFolder, job: Job, head: nn.Module | None, steps: int, log: TrainingLog | None
 ) -> tuple[Classifier, Trained, dict[str, Any] | None]:
     """Train, watched where there is something to watch; keep the weights not chosen as well."""
     place = run.path / "checkpoints"
@@ -179,11 +186,11 @@ def _train(
         seed=job.seed,
         config=job.config,
         keep=job.keep,
-        every=check_every(steps, log.every),
+        every=check_every(steps, line_every(steps)),
         folder=place,
         watch=log,
     )
-    if watched.other is not None:
+    if watched.other is not None and processes.is_main():
         other = "last" if watched.stopping["kept"] == "best" else "best"
         save_classifier(place / other, job, watched.other)
     return watched.classifier, watched.trained, watched.stopping

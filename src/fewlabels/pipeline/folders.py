@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fewlabels.core import processes
 from fewlabels.core.errors import DataError, UsageError
 from fewlabels.data.audit import leaks_csv, quarantine_csv
 from fewlabels.data.dataset import Dataset
@@ -55,6 +57,51 @@ def finished(run: RunFolder, config: Mapping[str, Any], name: str) -> dict[str, 
     return {**result, "already_done": True}
 
 
+@contextlib.contextmanager
+def lent(
+    out: Path | None, task: Task, config: Mapping[str, Any], resume: str
+) -> Iterator[RunFolder]:
+    """Lend the folder of a run, begun: to the first process for writing, to others by name.
+
+    Parameters
+    ----------
+    out : Path or None
+        None takes `default_folder`.
+    resume : {"auto", "never"}
+
+    Raises
+    ------
+    FewlabelsError
+        As `refuse_unfinished`, `begin_folder` and `RunFolder.open`.
+    """
+    agree(task)
+    name = task.dataset.name
+    place = processes.by_main(lambda: str(out or default_folder(config["verb"], name, config)))
+    if not processes.is_main():
+        yield RunFolder(place)
+        return
+    with RunFolder(place) as run:
+        refuse_unfinished(run, resume)
+        begin_folder(run, task, config)
+        yield run
+
+
+def agree(task: Task) -> None:
+    """Refuse to train together on different data, as on machines whose copies differ.
+
+    Raises
+    ------
+    DataError
+    """
+    mine = data_key(task)
+    if processes.by_main(lambda: mine) != mine:
+        raise DataError(
+            "data.differs",
+            "the images, labels or precision here are not those of the first process",
+            "give every machine the same files",
+        )
+
+
 def already(out: Path | None, config: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """Return the result of a finished folder, before any data is opened; else None.
 
@@ -66,7 +113,9 @@ def already(out: Path | None, config: Mapping[str, Any], name: str) -> dict[str,
     if out is None:
         return None
     folder = RunFolder(out)
-    return finished(folder, config, name) if folder.is_finished() else None
+    return processes.by_main(
+        lambda: finished(folder, config, name) if folder.is_finished() else None
+    )
 
 
 def refuse_unfinished(run: RunFolder, resume: str) -> None:

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from fewlabels.core import processes
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.core.types import Backbone
 from fewlabels.data import likeness
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
 from fewlabels.methods import METHODS, OWN_BACKBONE
-from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
-from fewlabels.pipeline.pretraining import Pretrained, drop_checkpoints, pretrain_in
+from fewlabels.pipeline.folders import already, lent
+from fewlabels.pipeline.pretraining import Pretrained, closed, pretrain_in
 from fewlabels.pipeline.stages import (
     PretrainPlan,
     features,
     new_method,
+    pretrain_encoder,
     pretrain_pace,
     pretrain_steps,
 )
@@ -109,23 +111,19 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     }
     settings |= {"labels": labels, "seed": seed, "device": device, "optimizer": optimizer}
     config = {"verb": "pretrain", "data": asdict(options), "split_seed": 0, "settings": settings}
-    if not dry_run and (done := already(out, config, "results.json")):
-        return done
-    task = open_task(options, policy=policy, device=device, reporter=reporter)
-    if dry_run:
-        return _dry_plan(task, settings)
-    # Refused, where they are, before a folder is made.
-    Reoptimized(new_method(task, method, pick_backbone(backbone, task), seed, labels), optimizer)
-    with RunFolder(out or default_folder("pretrain", task.dataset.name, config)) as run:
-        refuse_unfinished(run, resume)
-        begin_folder(run, task, config)
-        if not (run.path / "results.json").exists():
-            run.write_json("results.json", _train(run, task, settings, reporter))
-        # Only now: had the process died between the two, the checkpoints would have been needed.
-        drop_checkpoints(run.path)
-        run.finish()
-        result: dict[str, Any] = read_json(run.path / "results.json")
-    return result
+    with processes.joined(device):
+        if not dry_run and (done := already(out, config, "results.json")):
+            return done
+        task = open_task(options, policy=policy, device=device, reporter=reporter)
+        if dry_run:
+            return _dry_plan(task, settings)
+        # Refused, where they are, before a folder is made.
+        name = pick_backbone(backbone, task)
+        Reoptimized(new_method(task, method, name, seed, labels), optimizer)
+        with lent(out, task, config, resume) as run:
+            if not processes.by_main((run.path / "results.json").exists):
+                _train(run, task, settings, reporter)
+            return processes.by_main(lambda: closed(run))
 
 
 def check_labels(labels: int | None) -> None:
@@ -142,21 +140,21 @@ def check_labels(labels: int | None) -> None:
 def _settle(run: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the plan of this folder: read, or made and written."""
     path = run.path / "plan.json"
-    if not path.exists():
+    if not processes.by_main(path.exists):
         backbone = pick_backbone(settings["backbone"], task)
         duration = parse_duration(settings["budget"])
         steps, pace = pretrain_steps(
             task, settings["method"], backbone, duration, settings["labels"]
         )
         plan = {"steps": steps, "seconds_per_step": pace, "backbone": backbone}
-        run.write_json("plan.json", plan | {"policy": task.policy, "device": str(task.device)})
-    found: dict[str, Any] = read_json(path)
-    return found
+        plan |= {"policy": task.policy, "device": str(task.device)}
+        if processes.is_main():
+            run.write_json("plan.json", plan)
+    return processes.by_main(lambda: read_json(path))
 
 
-def _train(
-    run: RunFolder, task: Task, settings: dict[str, Any], reporter: Reporter
-) -> dict[str, Any]:
+def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Reporter) -> None:
+    """Train, and write ``results.json``."""
     rows = probe_rows(task.dataset, settings["labels"], settings["seed"])
     if not len(rows):
         reporter.say("no labels are visible: the probe watches the rank of the embedding alone")
@@ -169,6 +167,10 @@ def _train(
         settings["labels"],
         settings["optimizer"],
     )
+    if not processes.is_main():
+        # The first process alone watches, probes and writes.
+        pretrain_encoder(task, plan, folder=run.path / "checkpoints")
+        return
     probe = LiveProbe(task.dataset, task.pictures, task.device, rows=rows, bf16=task.bf16)
     trained = pretrain_in(
         run.path,
@@ -179,8 +181,8 @@ def _train(
         reporter=reporter,
         probes=PROBES,
     )
-    result = _result(run, task, plan, trained)
-    return validate("pretrain", result | {"probe": _knn(probe, trained, rows)})
+    result = _result(run, task, plan, trained) | {"probe": _knn(probe, trained, rows)}
+    run.write_json("results.json", validate("pretrain", result))
 
 
 def probe_rows(dataset: Dataset, labels: int | None, seed: int) -> np.ndarray:
@@ -231,6 +233,7 @@ def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained)
         "seconds": cost.seconds,
         "images_per_second": cost.images_seen / cost.seconds if cost.seconds else None,
         "peak_memory_mb": cost.peak_memory_mb,
+        "processes": processes.count(),
         "final": trained.final,
         "rank": trained.rank,
         "likeness": alike,

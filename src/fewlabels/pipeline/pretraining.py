@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,15 @@ from fewlabels.explain.pictures import pack, painted_sheet, png
 from fewlabels.models.classifier import save_model
 from fewlabels.pipeline.stages import PretrainPlan, pretrain_batches, pretrain_encoder
 from fewlabels.pipeline.task import Task
-from fewlabels.results.files import append_line, drop_torn_line, read_lines, to_json, write_atomic
+from fewlabels.results.files import (
+    append_line,
+    drop_torn_line,
+    read_json,
+    read_lines,
+    to_json,
+    write_atomic,
+)
+from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.checkpoint import latest_checkpoint
 from fewlabels.training.loop import Trained
 from fewlabels.training.progress import Advance, Reporter
@@ -41,7 +50,7 @@ class TrainingLog:
 
     def __init__(self, place: Path, steps: int, advance: Advance) -> None:
         self.steps = steps
-        self.every = max(1, steps // LINES)
+        self.every = line_every(steps)
         self._path = place / "metrics.jsonl"
         self._advance = advance
         self._before = trim_log(place)
@@ -61,6 +70,11 @@ class TrainingLog:
         if self.due(step):
             seconds = self._before + time.perf_counter() - self._began
             append_line(self._path, {"step": step, "seconds": seconds, **metrics, **found})
+
+
+def line_every(steps: int) -> int:
+    """Return the steps between two lines of the log of a training."""
+    return max(1, steps // LINES)
 
 
 @contextmanager
@@ -97,6 +111,15 @@ def last_metrics(trained: Trained, place: Path) -> dict[str, float]:
         return trained.metrics
     rows = read_lines(place / "metrics.jsonl")
     return {k: v for k, v in rows[-1].items() if k not in _ABOUT} if rows else {}
+
+
+def closed(run: RunFolder) -> dict[str, Any]:
+    """Close the folder of a training whose ``results.json`` stands, and return that."""
+    # Only now: had the process died before the result was there, they would have been needed.
+    drop_checkpoints(run.path)
+    run.finish()
+    result: dict[str, Any] = read_json(run.path / "results.json")
+    return result
 
 
 def drop_checkpoints(place: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fewlabels.core import processes
 from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.core.types import Pictures
 from fewlabels.data.augment import POLICIES, Policies, auto_policy, plain
@@ -83,7 +84,7 @@ def open_task(options: DataOptions, *, policy: str, device: str, reporter: Repor
     """
     if policy != "auto" and policy not in POLICIES:
         raise unknown("policy", policy, ["auto", *POLICIES])
-    where = find_device(device)
+    where = own_device(find_device(device))
     dataset = open_data(options, reporter)
     pictures = measure_pictures(dataset)
     chosen = auto_policy(pictures.channels, pictures.size) if policy == "auto" else policy
@@ -133,6 +134,23 @@ def find_device(name: str) -> torch.device:
             "usage.device", f"there is no {name} device on this machine", "--device auto"
         )
     return torch.device(name)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Return the device of this process where several share the work: each has its own GPU.
+
+    Raises
+    ------
+    UsageError
+        For a device whose tensors cannot travel between processes.
+    """
+    if processes.count() == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(
+            "usage.device", f"several processes cannot train on {device.type}", "--device cpu"
+        )
+    return torch.device("cuda", processes.local_rank())
 
 
 def measure_pictures(dataset: Dataset) -> Pictures:

@@ -6,6 +6,8 @@ import sys
 
 import torch
 
+from fewlabels.core import collectives
+
 
 def peak_memory_mb(device: torch.device) -> float:
     """Return the peak memory in MB: of the device where it counts, else of this process.
@@ -20,3 +22,9 @@ def peak_memory_mb(device: torch.device) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, else kilobytes
+
+
+def whole_memory_mb(device: torch.device) -> float:
+    """Return the sum of `peak_memory_mb` over the processes that train together."""
+    mine = torch.tensor(peak_memory_mb(device), dtype=torch.float64)
+    return float(collectives.summed(mine))

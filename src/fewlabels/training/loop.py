@@ -3,32 +3,39 @@
 The method owns the order of its updates; the loop lends it a `Step`. Everything
 random is keyed by the seed and the step, so a run that is stopped anywhere and
 started again ends in the same weights.
+
+Several processes share every batch and take the step that one would take with the whole of it
+(`fewlabels.core.processes`); the first of them writes the checkpoints.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
-from fewlabels.core.errors import DivergedError, OutOfMemoryError
-from fewlabels.core.seeding import generator, stream
+from fewlabels.core import collectives, processes
+from fewlabels.core.errors import OutOfMemoryError
+from fewlabels.core.seeding import stream
 from fewlabels.core.types import Method
 from fewlabels.data.loader import Batches
-from fewlabels.training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from fewlabels.training.cost import peak_memory_mb
+from fewlabels.models.norm import OverProcesses
+from fewlabels.training.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint
+from fewlabels.training.cost import whole_memory_mb
+from fewlabels.training.step import LoopStep
 
 WARMUP = 0.05  # share of the steps with a rising rate; the rest follows half a cosine
-CLIP = 10.0  # largest gradient norm; far above healthy ones, so only outbursts are cut
 SAVE_SECONDS = 20.0
 
 Watch = Callable[[int, dict[str, float]], None]
@@ -47,7 +54,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training run cost and how it ended."""
+    """What a training run cost and how it ended; memory is that of all processes together."""
 
     steps: int
     images_seen: int
@@ -62,52 +69,6 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}; everything is saved")
         self.exit_code = 128 + signum
-
-
-class _Step:
-    """The loop's side of `fewlabels.core.types.Step`."""
-
-    def __init__(self, method: Method, plan: Plan, index: int, device: torch.device) -> None:
-        self.index = index
-        self.progress = index / plan.steps
-        self.seed = plan.seed
-        self.generator = generator(plan.seed, "step", index, device=device)
-        self._optimizers = method.optimizers()
-        self._precision = (device.type, plan.bf16)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        device, bf16 = self._precision
-        return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
-
-    def backward(self, loss: Tensor, name: str) -> None:
-        if not math.isfinite(loss.item()):
-            raise DivergedError(
-                "training.diverged",
-                f"the loss of {name!r} is {loss.item()} at step {self.index}; not applied",
-                "a lower learning rate, or look at the images of this step",
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-
-    def apply(self, name: str) -> None:
-        optimizer = self._optimizers[name]
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        if not math.isfinite(norm.item()):
-            raise DivergedError(
-                "training.diverged",
-                f"a gradient of {name!r} is not finite at step {self.index}; not applied",
-                "a lower learning rate, or look at the images of this step",
-            )
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def gather(self, x: Tensor) -> Tensor:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return x
-        from torch.distributed.nn import functional as distributed
-
-        parts: tuple[Tensor, ...] = distributed.all_gather(x)  # type: ignore[no-untyped-call]
-        return torch.cat(parts)
 
 
 def rate(progress: float) -> float:
@@ -149,8 +110,9 @@ def train(
     watch : callable, optional
         Called with the step and its metrics after every step.
     stop : callable, optional
-        Asked before every step whether training is over early. Its answer must follow from
-        what the method saves, so that a resumed run ends where an uninterrupted one does.
+        Asked before the first step and after every one whether training is over early. Its
+        answer must follow from what the method saves, so that a resumed run ends where an
+        uninterrupted one does.
 
     Returns
     -------
@@ -163,42 +125,101 @@ def train(
     OutOfMemoryError
         The batch does not fit the device.
     Interrupted
-        SIGINT or SIGTERM arrived; the state is saved.
+        SIGINT or SIGTERM arrived in one of the processes; the state is saved.
+    UsageError
+        There are more processes than images in a batch.
     """
     start, before = _resume(method, folder)
-    done, ended = start, stop or (lambda: False)
+    # Each process has seen the same, but for the last bit: the first one's word counts.
+    ended: Stop = functools.partial(processes.by_main, stop) if stop else lambda: False
+    done, over = start, ended()
     metrics: dict[str, float] = {}
     began = saved = time.perf_counter()
     with stop_signals() as stopped:
         for index in range(start, plan.steps):
-            if ended():
+            if over:
                 break
-            step = _Step(method, plan, index, device)
+            step = _step(method, batches, plan, index, device)
             _schedule(method, 1.0 if plan.constant_rate else rate(step.progress))
-            with _memory_errors(batches.size):
-                values = method.update(batches[index], step)
-            metrics = {name: float(value) for name, value in values.items()}
+            metrics = _update(method, batches, step, last=index + 1 == plan.steps)
             done = index + 1
             if watch is not None:
                 watch(done, metrics)
             now = time.perf_counter()
-            last = done == plan.steps or ended()
-            if folder is not None and (last or stopped or now - saved > SAVE_SECONDS):
-                save_checkpoint(folder, method, done, before + now - began)
+            over = ended()
+            last = done == plan.steps or over
+            signum = _agreed(stopped)
+            if folder is not None and (last or signum or now - saved > SAVE_SECONDS):
+                if processes.is_main():
+                    save_checkpoint(folder, method, done, before + now - began)
                 saved = time.perf_counter()
-            if stopped:
-                raise Interrupted(stopped[0])
+            if signum:
+                processes.by_main(lambda: None)  # nobody leaves before everything is saved
+                raise Interrupted(signum)
     seconds = before + time.perf_counter() - began
-    return Trained(done, done * batches.size, seconds, peak_memory_mb(device), metrics)
+    return Trained(done, done * batches.size, seconds, whole_memory_mb(device), metrics)
+
+
+def _step(
+    method: Method, batches: Batches, plan: Plan, index: int, device: torch.device
+) -> LoopStep:
+    return LoopStep(
+        method,
+        index,
+        plan.steps,
+        images=batches.size,
+        seed=plan.seed,
+        device=device,
+        bf16=plan.bf16,
+    )
+
+
+def _update(method: Method, batches: Batches, step: LoopStep, *, last: bool) -> dict[str, float]:
+    """Take one step with this process's share of a batch; return the metrics of the whole."""
+    several = processes.count() > 1
+    with _memory_errors(batches.size), OverProcesses() if several else nullcontext():
+        batch = batches.part(step.index, step.span)
+        if not last:
+            batches.ahead(step.index + 1, step.span)
+        values = method.update(batch, step)
+    means = step.averaged([float(value) for value in values.values()])
+    return dict(zip(values, means, strict=True))
+
+
+def _agreed(stopped: list[int]) -> int:
+    """Return the signal that came to any of the processes, 0 if none."""
+    if processes.count() == 1:
+        return stopped[0] if stopped else 0
+    signals = (signal.SIGTERM, signal.SIGINT)
+    came = collectives.summed(torch.tensor([int(one in stopped) for one in signals]))
+    return next((int(one) for one, times in zip(signals, came.tolist(), strict=True) if times), 0)
 
 
 def _resume(method: Method, folder: Path | None) -> tuple[int, float]:
     """Restore the newest sound checkpoint; return its step and the seconds spent so far."""
-    found = latest_checkpoint(folder) if folder is not None else None
+    found = latest_checkpoint(folder) if folder is not None and processes.is_main() else None
+    found = _shared(found)
     if found is None:
+        # Fresh weights are the same everywhere by their seed, unless the machines differ.
+        state = method.state_dict().values()
+        collectives.copy_from_main([value for value in state if isinstance(value, Tensor)])
         return 0, 0.0
     restore(method, found)
     return found.step, found.seconds
+
+
+def _shared(found: Checkpoint | None) -> Checkpoint | None:
+    """Return the checkpoint that the first process has found."""
+    if processes.count() == 1:
+        return found
+    about: list[Any] = processes.by_main(
+        lambda: [found.step, found.seconds, found.numbers] if found else []
+    )
+    if not about:
+        return None
+    raw = processes.share(save(found.tensors) if found else b"")
+    step, seconds, numbers = about
+    return Checkpoint(step, seconds, load(raw), numbers)
 
 
 def _schedule(method: Method, share: float) -> None:
@@ -249,14 +270,18 @@ def calibrate(
     times: list[float] = []
     began = time.perf_counter()
     index = 0
-    while index < 4 or (time.perf_counter() - began < 2.0 and index < 60):
+
+    def goes_on() -> bool:
+        return index < 4 or (time.perf_counter() - began < 2.0 and index < 60)
+
+    while processes.by_main(goes_on):
         tick = time.perf_counter()
-        step = _Step(method, plan, index, device)
+        step = _step(method, batches, plan, index, device)
         _schedule(method, 0.02)
-        float(next(iter(method.update(batches[index], step).values())))
+        _update(method, batches, step, last=False)
         times.append(time.perf_counter() - tick)
         index += 1
-    return float(torch.tensor(times[2:]).mean())
+    return processes.by_main(lambda: float(torch.tensor(times[2:]).mean()))
 
 
 def fresh_seed(seed: int, *names: str | int) -> None:

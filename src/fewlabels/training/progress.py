@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fewlabels.core import processes
+
 Advance = Callable[..., None]
 
 LINE_SECONDS = 10.0
@@ -21,7 +23,7 @@ class Reporter:
     Parameters
     ----------
     quiet : bool
-        Say nothing at all.
+        Say nothing at all, as all processes but the first do.
 
     Examples
     --------
@@ -31,7 +33,7 @@ class Reporter:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet = quiet or not processes.prints()
         self.console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._live = self.console.is_terminal or self.console.is_jupyter
 
