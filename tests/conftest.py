@@ -10,8 +10,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from fewlabels.results.lock import Lock
 
@@ -55,6 +57,29 @@ def zips() -> dict[str, Path]:
         if all(path.is_file() for path in found.values()):
             return found
     pytest.skip(f"{WITHOUT_DATA}: no cifar10.zip and clothing.zip; set FEWLABELS_DATA")
+
+
+@pytest.fixture(scope="session")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a table of 200 grey pictures of a bar, and of its tilt: made here, 12x12 pixels.
+
+    120 are for training, of which 30 carry no number, 20 for validation and 60 for test.
+    """
+    folder = tmp_path_factory.mktemp("bars")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1:1:12j, -1:1:12j]
+    lines = ["path,tilt (deg),split"]
+    for number in range(200):
+        tilt = float(rng.uniform(-60, 60))
+        angle = np.deg2rad(tilt)
+        away = np.abs(x * np.cos(angle) + y * np.sin(angle))
+        picture = 230 * np.exp(-((away / 0.3) ** 2)) + rng.uniform(0, 25, x.shape)
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{number:03d}.png")
+        split = "train" if number < 120 else "val" if number < 140 else "test"
+        known = "" if 90 <= number < 120 else f"{tilt:.2f}"
+        lines.append(f"{number:03d}.png,{known},{split}")
+    (folder / "bars.csv").write_text("\n".join(lines) + "\n")
+    return folder / "bars.csv"
 
 
 def _data_set(name: str) -> Path:

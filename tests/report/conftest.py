@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -417,3 +419,105 @@ def sentence() -> str:
 def hostile() -> str:
     """Return a class name that would run where it is not escaped."""
     return HOSTILE
+
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+_ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    program = os.environ.get("FEWLABELS_CHROMIUM") or shutil.which("chromium")
+    if not program:
+        pytest.skip("no chromium: install it or set FEWLABELS_CHROMIUM to check the report's looks")
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with driver.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+def number_run(target: str = HOSTILE + " (m/s)") -> dict[str, Any]:
+    """Return the parts of a synthetic run that predicts a number."""
+    rng = np.random.default_rng(3)
+    truth = rng.normal(2_000, 40, 400)
+    guess = truth + rng.normal(0, 15, 400)
+    about = {"name": target, "unit": "m/s"}
+    interval = {"value": 225.0, "low": 190.5, "high": 261.25}
+    test = {
+        **{"schema": 1, "run": "synthetic", "split": "test", "n": 400, "looks_at_test": 1},
+        **{"mse": interval, "mae": {"value": 12.0, "low": 10.5, "high": 13.5}},
+        **{"r2": {"value": 0.86, "low": None, "high": 0.9}, "spearman": None},
+        **{"target": about, "pairs": np.stack([truth, guess], 1).tolist()},
+    }
+    counts, edges = np.histogram(truth, 12)
+    spread = {"count": 500, "missing": 40, "min": 1880.0, "max": 2110.0, "mean": 2000.0}
+    inspected = inspection([]) | {
+        "target": {
+            **about,
+            **spread,
+            "std": 40.0,
+            "quantiles": {"0.5": 2000.0},
+            "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        }
+    }
+    mistakes = [
+        {
+            **{"path": f"{HOSTILE}{i}.png", "value": 2_000.0 + i, "predicted": 1_950.5 + i},
+            **{"error": -49.5 if i else 49.5, "thumbnail": _thumbnail(i)},
+        }
+        for i in range(9)
+    ]
+    return {"test": test, "inspect": inspected, "mistakes": mistakes}
+
+
+def number_comparison(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a synthetic comparison by mean squared error: less is better."""
+    means = {"scratch": (900.0, 310.0), "mean": (1_600.0, 1_600.0), "simclr+features": (500, 220)}
+    curves = [
+        {"arm": arm, "shots": shots, "seeds": 4, "mean": mean, "low": mean - 90, "high": mean + 90}
+        for arm, pair in means.items()
+        for shots, mean in zip((10, 40), pair, strict=True)
+    ]
+    verdict = {
+        **{"arm": "simclr+features", "baseline": "scratch", "shots": 10, "metric": "mse"},
+        **{"difference": 400.0, "low": 310.0, "high": 490.0, "p": 0.001, "p_holm": 0.002},
+        **{"verdict": "helps", "detectable": 150.0},
+    }
+    worse = {**verdict, "arm": "mean", "difference": -700.0, "low": -800.0, "high": -600.0}
+    return {
+        **comparison([]),
+        "arms": [_arm(name) for name in means],
+        "declared": {"arm": "simclr+features", "baseline": "scratch", "shots": 10, "metric": "mse"},
+        "primary": verdict,
+        "verdicts": [verdict, {**worse, "verdict": "hurts"}],
+        "curves": curves,
+        "cells": [],
+        "label_saving": [],
+        "best": {"name": "simclr+features", "reason": "least squared error", "shots": 40},
+        "inspect": found["inspect"],
+        "warnings": [],
+    }
+
+
+@pytest.fixture
+def number_folder(tmp_path: Path) -> Path:
+    """Return a whole synthetic run folder of a number."""
+    folder, found = tmp_path / "number", number_run()
+    (folder / "figures").mkdir(parents=True)
+    rng = np.random.default_rng(4)
+    codes = rng.integers(0, 5, 300)
+    np.savez(
+        folder / "figures/embedding.npz",
+        xy=(rng.normal(0, 1, (300, 2)) + codes[:, None]).astype(np.float32),
+        label=codes,
+        kind=np.repeat(["labelled", "test"], [40, 260]),
+        classes=np.array([f"{i} to {i + 1}" for i in range(5)]),
+        ordered=np.array(True),
+    )
+    compared = number_comparison(found)
+    _dump(folder / "comparison.json", compared)
+    run = {"schema": 1, "kind": "run", "run": "synthetic", "compare": None, "best": "scratch"}
+    _dump(folder / "results.json", run | {"test": found["test"], "inspect": found["inspect"]})
+    _dump(folder / "mistakes.json", found["mistakes"])
+    return folder

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,10 @@ from fewlabels.report import write_report
 
 pytestmark = pytest.mark.medium
 
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-_ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 _WIDTHS = """() => ({
   body: document.documentElement.scrollWidth, window: window.innerWidth,
   small: [...document.querySelectorAll('svg text')].filter(t => t.getClientRects().length
     && t.getBoundingClientRect().height < 8).length })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = os.environ.get("FEWLABELS_CHROMIUM") or shutil.which("chromium")
-    if not program:
-        pytest.skip("no chromium: install it or set FEWLABELS_CHROMIUM to check the report's looks")
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with driver.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.parametrize("classes", [10, 40])
@@ -42,7 +26,19 @@ def test_page_is_quiet_offline_and_fits(
 ) -> None:
     long = ["<script>alert(1)</script>", "x" * 200, "長い名前" * 30]
     names = [*long, *(f"species {i}" for i in range(classes - 3))]
-    target = write_report(make_folder(names))
+    check(browser, write_report(make_folder(names)), width, scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_of_numbers_is_quiet_offline_and_fits(
+    browser: Any, number_folder: Path, width: int, scheme: str
+) -> None:
+    check(browser, write_report(number_folder), width, scheme)
+
+
+def check(browser: Any, target: Path, width: int, scheme: str) -> None:
+    """Open a page and see that it says, asks and overflows nothing."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     asked: list[str] = []

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fewlabels.evaluation.folds import ENOUGH, FOLDS, folds_of
+from fewlabels.pipeline.goals import Classes
 from fewlabels.study import selection as module
 from fewlabels.study.arms import FIXED_ORDER, parse_arms
-from fewlabels.study.selection import ENOUGH, FOLDS, choose, folds_of
+from fewlabels.study.selection import choose
 
 NAMES = ["scratch", "pixels", "random+features", "simclr+features", "autoencoder+features"]
 ARMS = parse_arms(NAMES)
@@ -59,7 +61,8 @@ def chosen(
     """Choose among arms that are right on the given share of the labelled images."""
     tried: list[str] = []
     labels = np.repeat(np.arange(4), shots)
-    task: Any = SimpleNamespace(dataset=SimpleNamespace(labels=labels))
+    dataset: Any = SimpleNamespace(labels=labels, targets=None)
+    task: Any = SimpleNamespace(dataset=dataset, goal=Classes(dataset))
     encoders: Any = {
         name: SimpleNamespace(warning="collapsed" if name in warned else "") for name in NAMES
     }
@@ -68,9 +71,10 @@ def chosen(
         _task: Any, arm: Any, _encoder: Any, _rows: Any, out: np.ndarray, _steps: Any
     ) -> np.ndarray:
         tried.append(arm.name)
-        return np.arange(int(out.sum())) < round(rates[arm.name] * int(out.sum()))
+        right = np.arange(int(out.sum())) < round(rates[arm.name] * int(out.sum()))
+        return right.astype(np.float64)
 
-    monkeypatch.setattr(module, "fold_hits", hits)
+    monkeypatch.setattr(module, "fold_scores", hits)
     steps: Any = None
     found = choose(task, ARMS, encoders, np.arange(len(labels)), steps, seed=0)
     return found | {"tried": tried}

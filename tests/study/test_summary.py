@@ -159,7 +159,21 @@ ROW = {
         ({"difference": None}, "too few repetitions to judge."),
         ({"low": None, "verdict": "undecided"}, "too few repetitions to judge."),
         ({"metric": "f1_macro"}, "macro F1 is 8.0 points"),
-        ({"metric": "nll"}, "negative log-likelihood is 0.1 ("),
+        ({"metric": "nll"}, "log-likelihood is 0.08 (0.05 to 0.11) below b at 4 labels per class."),
+        (
+            {"metric": "mse", "shots": 40},
+            "a helps: mean squared error is 0.08 (0.05 to 0.11) below b at 40 labels.",
+        ),
+        (
+            {"metric": "mse", "difference": -8.0, "low": -11.0, "high": -5.0, "verdict": "hurts"},
+            "a hurts: mean squared error is 8 (5 to 11) above b at 4 labels.",
+        ),
+        (
+            {"metric": "mae", "difference": 0.01, "low": -0.02, "high": 0.04}
+            | {"verdict": "undecided"},
+            "differs from b by -0.01 (-0.04 to +0.02) in mean absolute error at 4 labels; this",
+        ),
+        ({"metric": "r2"}, "a helps: R2 is 0.08 (0.05 to 0.11) above b at 4 labels."),
     ],
 )
 def test_sentences(changes: dict[str, Any], words: str) -> None:

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from fewlabels.core.types import Pictures
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.models.backbones import create_backbone
-from fewlabels.transfer.live_probe import LiveProbe, effective_rank, leave_one_out_knn
+from fewlabels.transfer.live_probe import (
+    LiveProbe,
+    effective_rank,
+    leave_one_out_knn,
+    leave_one_out_knn_r2,
+    leave_one_out_means,
+)
 
 CPU = torch.device("cpu")
 PICTURES = Pictures(8, 1, (0.3,), (0.37,))
@@ -67,6 +73,37 @@ def test_an_image_never_votes_for_itself() -> None:
 
 def test_one_image_tells_nothing() -> None:
     assert np.isnan(leave_one_out_knn(torch.ones(1, 3), np.array([0])))
+
+
+@pytest.mark.parametrize("k", [1, 5, 100])
+def test_numbers_agree_with_a_loop(k: int) -> None:
+    """Against scikit-learn, one image left out at a time."""
+    from sklearn.metrics import r2_score
+    from sklearn.neighbors import KNeighborsRegressor
+
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(100, 20, 40)
+    x = torch.tensor(rng.normal(size=(40, 5)) + numbers[:, None] / 15, dtype=torch.float32)
+    unit = (x - x.mean(0)).double().numpy()
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    # Of unit vectors the squared distance is 2 - 2 times the cosine.
+    model = KNeighborsRegressor(
+        min(k, 39), weights=lambda d: np.exp((1 - d**2 / 2) / 0.1), algorithm="brute"
+    )
+    expected = []
+    for one in range(40):
+        kept = np.arange(40) != one
+        expected.append(model.fit(unit[kept], numbers[kept]).predict(unit[[one]])[0])
+    means = leave_one_out_means(x, numbers, k=k)
+    assert means is not None
+    np.testing.assert_allclose(means, expected, rtol=1e-4)
+    found = leave_one_out_knn_r2(x, numbers, k=k)
+    assert found == pytest.approx(r2_score(numbers, expected), abs=1e-4)
+
+
+def test_numbers_that_do_not_vary_have_no_r2() -> None:
+    assert np.isnan(leave_one_out_knn_r2(torch.eye(4), np.ones(4)))
+    assert np.isnan(leave_one_out_knn_r2(torch.eye(1), np.ones(1)))
 
 
 @pytest.fixture(scope="module")

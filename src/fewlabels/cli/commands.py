@@ -28,6 +28,7 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     stages.finetune: (
         "fewlabels finetune photos/ --from runs/encoder --transfer features --labels 25",
         "fewlabels finetune photos/ --from torchvision:alexnet --transfer features",
+        "fewlabels finetune leaves.csv --from runs/encoder --target area --labels 50",
     ),
     stages.evaluate: ("fewlabels evaluate runs/classifier --split test",),
     stages.explain: (

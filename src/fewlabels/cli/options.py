@@ -99,7 +99,11 @@ LabelColumn = Annotated[
     typer.Option(metavar="NAME", help="Column with the labels. Default: found by its name."),
 ]
 Target = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Numeric column to predict. Default: none.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column with a number to predict, not classes; --labels N is then N images in all.",
+    ),
 ]
 GroupBy = Annotated[
     str | None,
@@ -187,10 +191,11 @@ Baseline = Annotated[
     str | None, typer.Option(metavar="A", help="The arm to beat. Default: scratch.")
 ]
 Metric = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help="Of the verdicts: accuracy, balanced_accuracy, recall_macro, f1_macro or nll.",
+        help="Of the verdicts: accuracy (the default), balanced_accuracy, recall_macro, f1_macro "
+        "or nll; with --target mse (the default), mae or r2.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Which random streams.")]

@@ -103,7 +103,7 @@ def show_inspect(result: Record) -> None:
     _facts(
         [
             ("images", f"{result['images']:,}"),
-            ("labelled", f"{result['labelled']:,} in {len(result['classes'])} classes"),
+            ("labelled", _labelled(result)),
             ("unlabelled", f"{result['unlabelled']:,}"),
             ("splits", splits),
             ("shorter side", spread),
@@ -114,6 +114,7 @@ def show_inspect(result: Record) -> None:
             ("likeness", _likeness(result.get("likeness"))),
         ]
     )
+    _show_target(result.get("target") or {})
     classes = sorted(result["classes"].items(), key=lambda pair: -pair[1])
     if classes:
         _table("classes", ["class", "images"], [[name, f"{n:,}"] for name, n in classes])
@@ -128,6 +129,23 @@ def _likeness(found: Record | None) -> str:
         return ""
     pairs = f"an unlabelled image is told from a labelled one in {100 * found['auc']:.0f} of 100"
     return f"{pairs} pairs (50 by guessing)"
+
+
+def _labelled(result: Record) -> str:
+    target = result.get("target")
+    if target:
+        return f"{result['labelled']:,} with a number in {target['name']!r}"
+    return f"{result['labelled']:,} in {len(result['classes'])} classes"
+
+
+def _show_target(target: Record) -> None:
+    """Print how the numbers to be predicted are spread."""
+    if not target.get("count"):
+        return
+    quantiles = [(f"{float(share):.0%}", value) for share, value in target["quantiles"].items()]
+    shown = [("lowest", target["min"]), *quantiles, ("highest", target["max"])]
+    shown += [("mean", target["mean"]), ("standard deviation", target["std"])]
+    _table(target["name"], ["", "value"], [[name, f"{value:.4g}"] for name, value in shown])
 
 
 def show_training(result: Record) -> None:
@@ -151,7 +169,7 @@ def show_training(result: Record) -> None:
             ("peak memory", memory(result.get("peak_memory_mb"))),
             ("processes", str(result["processes"]) if result.get("processes", 1) > 1 else ""),
             ("final", final),
-            ("probe", _percent(result.get("probe"), "leave-one-out neighbours")),
+            ("probe", _probe(result)),
             ("likeness", _likeness(result.get("likeness"))),
             ("validation", (result.get("stopping") or {}).get("said", "")),
         ]
@@ -161,6 +179,15 @@ def show_training(result: Record) -> None:
         show_scores(result["val"])
     _warn(result)
     _facts([("run", str(result["run"]))])
+
+
+def _probe(result: Record) -> str:
+    from fewlabels.report.measures import measure_of
+
+    if result.get("probe_score") == "r2" and result.get("probe"):
+        value, bounds = measure_of("r2").interval(result["probe"])
+        return f"R2 {value} {bounds} leave-one-out neighbours"
+    return _percent(result.get("probe"), "leave-one-out neighbours")
 
 
 def _show_tensors(result: Record) -> None:
@@ -188,12 +215,10 @@ def _percent(interval: Any, note: str = "") -> str:
 
 
 def show_scores(result: Record) -> None:
-    """Print the scores of a classifier on one split, each with its interval."""
+    """Print the scores of a model on one split, each with its interval."""
     split, looks = result["split"], result.get("looks_at_test")
     rows = [[words, _percent(result.get(name))] for name, words in _SCORES.items()]
-    rows += [
-        [name, f"{(result.get(name) or {}).get('value', ''):.4g}"] for name in _numbers(result)
-    ]
+    rows += _number_rows(result)
     rows = [row for row in rows if row[1]]
     _table(f"{split}: {result['n']:,} images, 95 % intervals", ["score", "value"], rows)
     headings = ["class", "images", "precision", "recall", "F1"]
@@ -203,8 +228,17 @@ def show_scores(result: Record) -> None:
         _say(f"This test set has been looked at {looks} time{'s' if looks > 1 else ''}.")
 
 
-def _numbers(result: Record) -> list[str]:
-    return [n for n in ("mse", "mae", "r2") if (result.get(n) or {}).get("value") is not None]
+def _number_rows(result: Record) -> list[list[str]]:
+    """Return the scores of predicted numbers, each in its unit."""
+    from fewlabels.report.measures import measure_of
+
+    rows = []
+    for name in ("mse", "mae", "r2", "spearman"):
+        measure = measure_of(name, result.get("target"))
+        value, bounds = measure.interval(result.get(name))
+        if result.get(name):
+            rows.append([measure.name, " ".join(filter(None, [value, measure.unit, bounds]))])
+    return rows
 
 
 def _class_row(row: Record) -> list[str]:
@@ -261,12 +295,20 @@ def show_comparison(result: Record) -> None:
     _facts(
         [
             ("best", " - ".join(filter(None, [str(best.get("name") or ""), best.get("reason")]))),
-            ("its test score", _percent((result.get("test") or {}).get("accuracy"))),
+            ("its test score", _test_score(found, result.get("test") or {})),
             ("run", str(result.get("run") or "")),
             ("report", _page(result)),
         ]
     )
     _warn(found.found)
+
+
+def _test_score(found: Any, test: Record) -> str:
+    metric = str(found.primary.get("metric") or "accuracy")
+    if found.measure.whole:
+        value, bounds = found.measure.interval(test.get(metric))
+        return " ".join([value, found.measure.unit, bounds]).strip() if test else ""
+    return _percent(test.get("accuracy"))
 
 
 def _arms(found: Any) -> None:
@@ -282,7 +324,9 @@ def _arms(found: Any) -> None:
         + [row["verdict"], row["seconds"]]
         for row in table["rows"]
     ]
-    title = f"{found.metric} on test images in %, mean (95 % interval); * is the chosen arm"
+    unit = "%" if found.measure.share else found.measure.unit
+    said = f"{found.metric} on test images{f' in {unit}' if unit else ''}"
+    title = f"{said}, mean (95 % interval); * is the chosen arm"
     _table(title, headings, rows)
 
 
@@ -304,6 +348,12 @@ def show_predictions(rows: list[Record]) -> None:
     from fewlabels.report.words import percent
 
     width = max((len(str(row["path"])) for row in rows), default=4)
+    if any("value" in row for row in rows):
+        _say(f"{'image':<{width}}  value")
+        for row in rows:
+            said = f"({row.get('issue')})" if row["value"] is None else f"{row['value']:.6g}"
+            _say(f"{row['path']!s:<{width}}  {said}")
+        return
     _say(f"{'image':<{width}}  {'%':>5}  class")
     for row in rows:
         label = (
@@ -320,6 +370,8 @@ def show_csv(rows: list[Record]) -> None:
 def predictions_csv(rows: list[Record]) -> str:
     """Return predictions as CSV: path, label, probability, then a column for each class.
 
+    From a regressor: path and value.
+
     Examples
     --------
     >>> row = {"path": "a.jpg", "label": "cat", "probability": 0.9}
@@ -330,6 +382,9 @@ def predictions_csv(rows: list[Record]) -> str:
     classes = list(dict.fromkeys(name for row in rows for name in row.get("probabilities") or {}))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    if any("value" in row for row in rows):
+        writer.writerows([["path", "value"], *([row["path"], row["value"]] for row in rows)])
+        return text.getvalue()
     writer.writerow(["path", "label", "probability", *(f"p({name})" for name in classes)])
     for row in rows:
         shares = row.get("probabilities") or {}

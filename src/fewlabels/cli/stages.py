@@ -26,8 +26,9 @@ def inspect(  # noqa: PLR0913 - one parameter a flag
 ) -> Job:
     """Say what is in a folder of images.
 
-    Classes and counts, unlabelled and unreadable files, duplicates, pictures that lie in two
-    splits, imbalance and sizes. Nothing is trained and no file of yours is changed.
+    Classes and counts (or the range and spread of --target), unlabelled and unreadable files,
+    duplicates, pictures that lie in two splits, imbalance and sizes. Nothing is trained and no
+    file of yours is changed.
     """
 
     def call() -> Any:
@@ -54,6 +55,7 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,
     label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
     group_by: flag.GroupBy = None,
     leaks: flag.LeaksFlag = flag.Leaks.drop,
     verify: flag.Verify = False,
@@ -76,7 +78,7 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
     def call() -> Any:
         return fewlabels.pretrain(
             fewlabels.DataOptions(
-                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+                data, image_size, image_column, label_column, target, group_by, leaks.value, verify
             ),
             method=method,
             backbone=backbone,
@@ -112,7 +114,8 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             metavar="KIND",
             help="parameters: train the weights; structure: carry over what fits the --backbone "
             "named and train it as from scratch; features: freeze them and fit a small model "
-            "(to name it: logistic, ridge, svm, centroid, knn or spreading).",
+            "(to name it: logistic, ridge, svm, centroid, knn or spreading; with --target ridge or "
+            "knn).",
         ),
     ] = "parameters",
     tune: Annotated[
@@ -149,6 +152,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,
     label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
     group_by: flag.GroupBy = None,
     leaks: flag.LeaksFlag = flag.Leaks.drop,
     verify: flag.Verify = False,
@@ -160,16 +164,17 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
-    """Turn an encoder and the labels into a classifier.
+    """Turn an encoder and the labels into a classifier or regressor.
 
     With --labels N only N labels per class are read, the validation images' included; all others
-    stay hidden. The run folder then serves 'fewlabels evaluate' and 'fewlabels predict'.
+    stay hidden. With --target COLUMN a number is predicted, and N are the labels in all. The run
+    folder then serves 'fewlabels evaluate' and 'fewlabels predict'.
     """
 
     def call() -> Any:
         return fewlabels.finetune(
             fewlabels.DataOptions(
-                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+                data, image_size, image_column, label_column, target, group_by, leaks.value, verify
             ),
             start=start,
             transfer=transfer,
@@ -204,7 +209,7 @@ def evaluate(
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
-    """Score a classifier on held-out images.
+    """Score a classifier or a regressor on held-out images.
 
     Each number has its 95 % interval. Every look at a test set is counted, in whatever folder: the
     more looks, the less a good number means. While you are still choosing, use --split val.

@@ -26,13 +26,14 @@ def run(  # noqa: PLR0913 - one parameter a flag
         typer.Option(min=1, metavar="N", help="Draws of labels. Default: 3."),
     ] = None,
     seed: flag.Seed = 0,
-    metric: flag.Metric = "accuracy",
+    metric: flag.Metric = None,
     imbalance: flag.Imbalance = "none",
     policy: flag.Policy = "auto",
     backbone: flag.Backbone = "auto",
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,
     label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
     group_by: flag.GroupBy = None,
     leaks: flag.LeaksFlag = flag.Leaks.drop,
     verify: flag.Verify = False,
@@ -54,12 +55,11 @@ def run(  # noqa: PLR0913 - one parameter a flag
     def call() -> Any:
         return fewlabels.run(
             fewlabels.DataOptions(
-                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+                data, image_size, image_column, label_column, target, group_by, leaks.value, verify
             ),
             labels=labels,
             budget=budget,
             seed=seed,
-            metric=metric,
             imbalance=imbalance,
             policy=policy,
             backbone=backbone,
@@ -68,7 +68,11 @@ def run(  # noqa: PLR0913 - one parameter a flag
             dry_run=dry_run,
             command=typed(),
             **given(
-                arms=names_list(arms), baseline=baseline, seeds=seeds, resume=flag.asked(resume)
+                arms=names_list(arms),
+                baseline=baseline,
+                seeds=seeds,
+                metric=metric,
+                resume=flag.asked(resume),
             ),
         )
 
@@ -96,13 +100,14 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             metavar="TIME", help="Of one cell: pre-training, which is shared, and transfer."
         ),
     ] = "60s",
-    metric: flag.Metric = "accuracy",
+    metric: flag.Metric = None,
     imbalance: flag.Imbalance = "none",
     policy: flag.Policy = "auto",
     backbone: flag.Backbone = "auto",
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,
     label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
     group_by: flag.GroupBy = None,
     leaks: flag.LeaksFlag = flag.Leaks.drop,
     verify: flag.Verify = False,
@@ -124,14 +129,13 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     def call() -> Any:
         return fewlabels.compare(
             fewlabels.DataOptions(
-                data, image_size, image_column, label_column, None, group_by, leaks.value, verify
+                data, image_size, image_column, label_column, target, group_by, leaks.value, verify
             ),
             labels=shots_list(labels),
             seeds=seeds,
             pretraining_seeds=pretraining_seeds,
             seed=seed,
             budget=budget,
-            metric=metric,
             imbalance=imbalance,
             policy=policy,
             backbone=backbone,
@@ -139,7 +143,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             out=out,
             dry_run=dry_run,
             command=typed(),
-            **given(arms=names_list(arms), baseline=baseline, resume=flag.asked(resume)),
+            **given(
+                arms=names_list(arms), baseline=baseline, metric=metric, resume=flag.asked(resume)
+            ),
         )
 
     return Job(call, output.show_comparison, as_json)

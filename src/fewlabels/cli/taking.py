@@ -43,7 +43,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     debug: flag.Debug = False,
 ) -> Job:
-    """Name the class of images.
+    """Name the class, or the number, of images.
 
     The preprocessing is the one stored beside the weights. Give files, folders or both.
     Published weights name the classes they were trained on, mostly ImageNet's 1,000.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fewlabels.core.errors import DataError
-from fewlabels.data import likeness
+from fewlabels.data import likeness, targets
 from fewlabels.data.listing import escape
 from fewlabels.data.splits import NAMES, OUT, TEST, TRAIN
 
@@ -159,6 +159,7 @@ def inspect(dataset: Dataset) -> dict[str, Any]:
         "channels": dataset.channels,
         "image_size": dataset.pictures_size,
         "odd_files": dict(dataset.store.notes),
+        "target": targets.summarise(dataset),
     }
 
 
@@ -204,6 +205,7 @@ def _warnings(dataset: Dataset, counts: np.ndarray, groups: list[np.ndarray]) ->
         *dataset.source.warnings,
         *_unreadable_warnings(dataset),
         *_label_warnings(dataset, counts),
+        *targets.warnings(dataset, groups),
         *_split_warnings(dataset),
         *_duplicate_warnings(dataset, groups),
     ]

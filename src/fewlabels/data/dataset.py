@@ -39,12 +39,12 @@ class Dataset:
     store : Store
         Decoded images.
     classes : tuple of str
-        Class names, in the order of their codes.
+        Class names, in the order of their codes; none for regression.
     labels : ndarray
         ``(N,)`` int64, -1 unlabelled. All labels that are known: hiding some is
-        what `visible` is for.
+        what `visible` is for. For regression all are -1.
     targets : ndarray or None
-        ``(N,)`` float64 for regression, NaN unknown.
+        ``(N,)`` float64 for regression; unknown where not finite.
     keys : sequence of str
         What splits are keyed by: the group of each row, or its SHA-256.
     assigned : ndarray
@@ -61,6 +61,8 @@ class Dataset:
         Which random split this is.
     leak_policy : str
         ``drop``, ``keep`` or ``stop``.
+    target : str or None
+        For regression, the column of the numbers.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Dataset:
     channels: int
     split_seed: int = 0
     leak_policy: str = "drop"
+    target: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,6 +89,11 @@ class Dataset:
     def known(self) -> np.ndarray:
         """``(N,)`` bool: the image has a label, or a target for regression."""
         return self.labels >= 0 if self.targets is None else np.isfinite(self.targets)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """``(N,)`` what is to be predicted: `labels`, or `targets` for regression."""
+        return self.labels if self.targets is None else self.targets
 
     @property
     def content(self) -> Digests:
@@ -139,8 +147,8 @@ class Dataset:
         Parameters
         ----------
         shots : int or None
-            Labels per class, drawn from train; for regression, targets in all. None:
-            every label of train and val.
+            Labels per class, drawn from train; for regression, images in all, at random
+            and whatever their numbers are. None: every label of train and val.
         seed : int
             Which draw; draws of one seed are nested.
 
@@ -194,7 +202,8 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         Training size in pixels, 8 to 1024. By default the most common short side
         where no image is larger than 64, else 128.
     image_column, label_column, target, group_by : str, optional
-        Columns of the table.
+        Columns of the table. With a `target`, its numbers are to be predicted and class
+        labels are not read.
     leaks : str
         What to do with a picture that lies in test and in train or val: ``drop`` the
         copy outside test, ``keep`` both, or ``stop``.
@@ -219,6 +228,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
     (1797, 10, 8, 1)
     """
     _check(image_size, leaks)
+    _refuse_both(label_column, target)
     source = read_source(
         data,
         image_column=image_column,
@@ -234,7 +244,9 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         source, short_side=short_side, channels=channels, verify=verify, progress=progress
     )
     audit.refuse_unreadable(store.ok, store.issues, source.paths)
-    classes, codes = _encode(source.labels, store.ok)
+    unread: list[str | None] = [None] * len(source)
+    named = source.labels if target is None else unread
+    classes, codes = _encode(named, store.ok)
     dataset = Dataset(
         name=source.name,
         source=source,
@@ -251,6 +263,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         channels=channels,
         split_seed=split_seed,
         leak_policy=leaks,
+        target=target,
     )
     return replace(dataset, splits_given=_test_is_given(dataset))._split(split_seed)
 
@@ -286,6 +299,15 @@ def _check(image_size: int | None, leaks: str) -> None:
     if leaks not in audit.LEAKS:
         allowed = ", ".join(audit.LEAKS)
         raise UsageError("usage.leaks", f"unknown --leaks {leaks!r}", f"one of: {allowed}")
+
+
+def _refuse_both(label_column: str | None, target: str | None) -> None:
+    if label_column and target:
+        raise UsageError(
+            "usage.target",
+            f"--label-column {label_column} names classes and --target {target} a number",
+            "one of the two",
+        )
 
 
 def _encode(names: list[str | None], ok: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -1,4 +1,4 @@
-"""Scores of predictions on held-out images, with intervals over the images.
+"""Scores of predicted classes on held-out images, with intervals over the images.
 
 Classes without an image in the split have no recall, so every macro average
 runs over the classes that are present; predicting an absent class is simply
@@ -7,6 +7,7 @@ wrong. They still appear in the confusion matrix and, with nulls, per class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,13 @@ Ints = npt.NDArray[np.integer]
 LOWER_IS_BETTER = frozenset({"nll", "ece", "brier", "mse", "mae"})
 """Metrics whose smaller value is the better one."""
 
-BOUNDED = frozenset(
-    {"accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "ece"}
-)
-"""Metrics that cannot leave ``[0, 1]``."""
+_SHARES = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "ece")
+RANGES = {
+    **dict.fromkeys(_SHARES, (0.0, 1.0)),
+    **dict.fromkeys(("nll", "brier", "mse", "mae"), (0.0, math.inf)),
+    "r2": (-math.inf, 1.0),
+}
+"""What a metric cannot leave."""
 
 
 def _check(labels: Ints, probabilities: Floats) -> None:
@@ -240,52 +244,3 @@ def _f1_scores(labels: Ints, predicted: Ints, n: Ints, claimed: Ints) -> npt.NDA
     gain = np.where(labels == predicted, 2.0 / total[labels], 0.0)
     pull = gain - slope[labels] - slope[predicted]
     return np.asarray(f1.sum() / present + len(labels) * pull / present, dtype=np.float64)
-
-
-def regression_point(targets: Floats, predictions: Floats) -> dict[str, float | None]:
-    """Return mean squared and absolute error and R2 (None where the targets do not vary)."""
-    if targets.ndim != 1 or targets.shape != predictions.shape or not len(targets):
-        raise ValueError(
-            f"need targets and predictions (n,), got {targets.shape} and {predictions.shape}"
-        )
-    error = targets.astype(np.float64) - predictions.astype(np.float64)
-    mse, spread = float((error**2).mean()), float(targets.astype(np.float64).var())
-    r2 = 1 - mse / spread if spread > 0 else None
-    return {"mse": mse, "mae": float(np.abs(error).mean()), "r2": r2}
-
-
-def regression(targets: Floats, predictions: Floats, *, seed: int = 0) -> dict[str, Any]:
-    """Return the scores that `evaluate` prints for a regressor.
-
-    Parameters
-    ----------
-    targets, predictions : ndarray
-        ``(n,)`` float.
-    seed : int
-        Of the bootstrap (1,000 resamples of images, percentile intervals).
-
-    Returns
-    -------
-    dict
-        ``n``, and ``mse``, ``mae``, ``r2`` as ``{"value", "low", "high"}``;
-        ``r2`` is None where the targets do not vary, and the ends are None
-        with fewer than two images.
-    """
-    value = regression_point(targets, predictions)
-    n = len(targets)
-
-    def resampled(rows: npt.NDArray[np.int64]) -> dict[str, float]:
-        scores = regression_point(targets[rows], predictions[rows])
-        # A resample of one repeated target has no R2: it can say nothing against a low one.
-        return {k: -np.inf if v is None else v for k, v in scores.items()}
-
-    ends = bootstrap(resampled, np.zeros(n, dtype=np.int64), seed=seed) if n > 1 else {}
-    out: dict[str, Any] = {"n": n}
-    for name, v in value.items():
-        if v is None:
-            out[name] = None
-            continue
-        low, high = ends.get(name, (None, None))
-        finite = low if low is not None and np.isfinite(low) else None
-        out[name] = {"value": v, "low": finite, "high": high}
-    return out

@@ -25,7 +25,7 @@ from fewlabels.evaluation.cells import (
     shots_of,
 )
 from fewlabels.evaluation.intervals import ALPHA, Estimate
-from fewlabels.evaluation.metrics import BOUNDED, LOWER_IS_BETTER
+from fewlabels.evaluation.metrics import LOWER_IS_BETTER, RANGES
 
 Floats = npt.NDArray[np.floating]
 Images = Mapping[tuple[str, int], Floats]
@@ -160,7 +160,7 @@ def mean_interval(
 ) -> Estimate | None:
     """Return the mean score of one arm at one number of shots, as verdicts model it.
 
-    The interval is cut at 0 and 1 for metrics that cannot leave that range.
+    The interval is cut where the metric cannot go.
 
     Parameters
     ----------
@@ -175,9 +175,10 @@ def mean_interval(
         None without a cell.
     """
     found = model_mean(pair_scores(cells, metric), design, images=image_scores, alpha=alpha)
-    if found is None or metric not in BOUNDED or math.isnan(found.se):
+    if found is None or metric not in RANGES or math.isnan(found.se):
         return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    least, most = RANGES[metric]
+    return replace(found, low=max(least, found.low), high=min(most, found.high))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -30,7 +30,14 @@ def embedding_map(features: Tensor, *, seed: int = 0) -> np.ndarray:
     return np.asarray(places, dtype=np.float32)
 
 
-def pack(xy: np.ndarray, label: np.ndarray, kind: np.ndarray, classes: tuple[str, ...]) -> bytes:
+def pack(
+    xy: np.ndarray,
+    label: np.ndarray,
+    kind: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    ordered: bool = False,
+) -> bytes:
     """Return ``figures/embedding.npz`` as bytes.
 
     Parameters
@@ -41,6 +48,10 @@ def pack(xy: np.ndarray, label: np.ndarray, kind: np.ndarray, classes: tuple[str
         ``(n,)`` int64, -1 where unknown or hidden.
     kind : ndarray
         ``(n,)`` of ``labelled``, ``unlabelled`` and ``test``.
+    classes : tuple of str
+        Names by label.
+    ordered : bool
+        Whether they are ranges of a number, from low to high.
     """
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -49,5 +60,6 @@ def pack(xy: np.ndarray, label: np.ndarray, kind: np.ndarray, classes: tuple[str
         label=label.astype(np.int64),
         kind=kind.astype("U10"),
         classes=np.array(classes, dtype=str),
+        ordered=np.array(ordered),
     )
     return buffer.getvalue()

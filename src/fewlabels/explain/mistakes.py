@@ -1,4 +1,4 @@
-"""The worst mistakes: test images that a classifier is surest of and wrong about."""
+"""The worst mistakes: images that a model is surest of and wrong about, or farthest off."""
 
 from __future__ import annotations
 
@@ -57,6 +57,40 @@ def worst_mistakes(
             "thumbnail": thumbnail(dataset, int(rows[place])),
         }
         for place in worst
+    ]
+
+
+def largest_errors(
+    dataset: Dataset, rows: np.ndarray, predictions: np.ndarray, *, count: int = 24
+) -> list[dict[str, Any]]:
+    """Return the predicted numbers that are farthest off, the farthest first.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : ndarray
+        ``(n,)`` rows whose number is known.
+    predictions : ndarray
+        ``(n,)`` float.
+    count : int
+        At most so many.
+
+    Returns
+    -------
+    list of dict
+        ``path``, ``value`` (true), ``predicted``, ``error`` and ``thumbnail`` (a PNG data URI).
+    """
+    values = dataset.truth[rows]
+    error = predictions - values
+    return [
+        {
+            "path": str(dataset.source.paths[int(rows[place])]),
+            "value": float(values[place]),
+            "predicted": float(predictions[place]),
+            "error": float(error[place]),
+            "thumbnail": thumbnail(dataset, int(rows[place])),
+        }
+        for place in np.argsort(-np.abs(error), kind="stable")[:count]
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,21 +17,30 @@ from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures
 from fewlabels.data.augment import plain
 from fewlabels.models.backbones import create_backbone, pooled_features
-from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
+from fewlabels.models.heads import (
+    AverageHead,
+    LinearHead,
+    MixtureHead,
+    NeighbourAverage,
+    NeighbourHead,
+    RegressionHead,
+    answers,
+)
 from fewlabels.results.files import read_json, to_json, write_atomic
 
 SCHEMA = 1
+Near = TypeVar("Near", bound=NeighbourHead)
 
 
 class Classifier(nn.Module):
-    """A backbone, its pooling and a head: images in, logits out.
+    """A backbone, its pooling and a head: images in, logits (or a number) out.
 
     Parameters
     ----------
     backbone : Backbone
         From `create_backbone`.
-    head : LinearHead or NeighbourHead
-        Over features pooled on the `grid`.
+    head : nn.Module
+        One of `fewlabels.models.heads`, over features pooled on the `grid`.
     grid : int
         Side of the raster the last map is averaged over.
     """
@@ -43,18 +52,20 @@ class Classifier(nn.Module):
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map normalised images ``(B, C, S, S)`` to logits ``(B, num_classes)``."""
+        """Map normalised images ``(B, C, S, S)`` to logits ``(B, num_classes)``, or ``(B, 1)``."""
         logits: Tensor = self.head(pooled_features(self.backbone, x, self.grid).float())
         return logits
 
     @torch.inference_mode()
     def probabilities(self, batch: Batch, pictures: Pictures, *, bf16: bool = False) -> np.ndarray:
-        """Return class probabilities ``(B, num_classes)`` float32 of the evaluation views."""
+        """Return class probabilities ``(B, num_classes)`` float32 of the evaluation views.
+
+        With a `RegressionHead`: numbers ``(B,)`` float64 in their unit.
+        """
         self.eval()
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bf16):
-            logits = self(plain(batch, pictures))
-        result: np.ndarray = logits.float().softmax(1).cpu().numpy()
-        return result
+            outputs = self(plain(batch, pictures))
+        return answers(self.head, outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,11 @@ class Saved:
     short_side: int
     classes: tuple[str, ...]
     config: dict[str, Any]
+
+    @property
+    def target(self) -> str | None:
+        """Return the column of the numbers that it predicts; None where it names classes."""
+        return self.config.get("target")
 
     @property
     def classifier(self) -> Classifier:
@@ -86,7 +102,7 @@ class Saved:
         return Classifier(self.backbone, self.head, grid=int(self.config["grid"]))
 
 
-def save_model(
+def save_model(  # noqa: PLR0913 - a model, and what belongs to it
     folder: Path,
     backbone: Backbone,
     name: str,
@@ -95,9 +111,17 @@ def save_model(
     short_side: int,
     head: nn.Module | None = None,
     classes: tuple[str, ...] = (),
+    target: str | None = None,
     grid: int = 1,
 ) -> None:
     """Write ``model.safetensors`` and ``config.json`` into `folder`.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        What it tells apart.
+    target : str, optional
+        For regression, the column of the numbers instead.
 
     Raises
     ------
@@ -111,6 +135,7 @@ def save_model(
         "pictures": asdict(pictures),
         "short_side": short_side,
         "classes": list(classes),
+        "target": target,
         "grid": grid,
         "options": dict(backbone.options),
         "head": None,
@@ -124,13 +149,17 @@ def save_model(
 
 
 def _describe_head(head: nn.Module) -> dict[str, Any]:
-    if isinstance(head, MixtureHead):
+    if isinstance(head, RegressionHead):
+        scale = {"centre": head.centre, "spread": head.spread}
+        return {"kind": "regression", **scale, "inner": _describe_head(head.inner)}
+    if isinstance(head, MixtureHead | AverageHead):
         parts = (_describe_head(head.linear), _describe_head(head.neighbours))
-        return {"kind": "mixture", "linear": parts[0], "neighbours": parts[1]}
+        kind = "mixture" if isinstance(head, MixtureHead) else "average"
+        return {"kind": kind, "linear": parts[0], "neighbours": parts[1]}
     if isinstance(head, NeighbourHead):
         features, directions = head.turn.shape
         return {
-            "kind": "neighbours",
+            "kind": "neighbour-average" if isinstance(head, NeighbourAverage) else "neighbours",
             "entries": len(head.bank),
             "features": features,
             "directions": directions,
@@ -148,11 +177,20 @@ def _describe_head(head: nn.Module) -> dict[str, Any]:
 
 def _build_head(about: dict[str, Any]) -> nn.Module:
     if about["kind"] == "mixture":
-        return MixtureHead(_linear(about["linear"]), _neighbours(about["neighbours"]))
+        near = _neighbours(about["neighbours"], NeighbourHead)
+        return MixtureHead(_linear(about["linear"]), near)
     if about["kind"] == "linear":
         return _linear(about)
     if about["kind"] == "neighbours":
-        return _neighbours(about)
+        return _neighbours(about, NeighbourHead)
+    if about["kind"] == "neighbour-average":
+        return _neighbours(about, NeighbourAverage)
+    if about["kind"] == "average":
+        near = _neighbours(about["neighbours"], NeighbourAverage)
+        return AverageHead(_linear(about["linear"]), near)
+    if about["kind"] == "regression":
+        inner = _build_head(about["inner"])
+        return RegressionHead(inner, float(about["centre"]), float(about["spread"]))
     raise ValueError(f"unknown head {about['kind']!r}")
 
 
@@ -160,8 +198,8 @@ def _linear(about: dict[str, Any]) -> LinearHead:
     return LinearHead(int(about["features"]), int(about["num_classes"]))
 
 
-def _neighbours(about: dict[str, Any]) -> NeighbourHead:
-    return NeighbourHead(
+def _neighbours(about: dict[str, Any], kind: type[Near]) -> Near:
+    return kind(
         int(about["entries"]),
         int(about["features"]),
         int(about["directions"]),

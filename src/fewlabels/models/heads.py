@@ -1,10 +1,11 @@
-"""Heads: what turns features into projections, logits or probabilities."""
+"""Heads: what turns features into projections, logits, probabilities or numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,14 +92,25 @@ class NeighbourHead(nn.Module):
         self.register_buffer("bank", torch.zeros(entries, directions))
         self.register_buffer("votes", torch.zeros(entries, num_classes))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
+    def average(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to the weighted mean of their votes ``(B, num_classes)``."""
         vectors = F.normalize((x - self.mean) @ self.turn, dim=1)  # (B, directions)
         similarity = vectors @ self.bank.T  # (B, entries)
         near, which = similarity.topk(self.k, dim=1)
         weights = torch.softmax(near / self.temperature, dim=1)  # (B, k)
-        votes = (weights[:, :, None] * self.votes[which]).sum(1)
-        return (votes + 1e-6).log()
+        return (weights[:, :, None] * self.votes[which]).sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to log-probabilities ``(B, num_classes)``."""
+        return (self.average(x) + 1e-6).log()
+
+
+class NeighbourAverage(NeighbourHead):
+    """The weighted mean of numbers of the nearest bank entries; its votes are ``(entries, 1)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to numbers ``(B, 1)``."""
+        return self.average(x)
 
 
 class MixtureHead(nn.Module):
@@ -120,3 +132,82 @@ class MixtureHead(nn.Module):
         opinions = self.linear(x).softmax(1) + self.neighbours(x).softmax(1)
         logits: Tensor = (opinions / 2).clamp(min=1e-9).log()
         return logits
+
+
+class AverageHead(nn.Module):
+    """The average of what a linear and a neighbour head say of a number.
+
+    Parameters
+    ----------
+    linear : LinearHead
+    neighbours : NeighbourAverage
+        Each with one output.
+    """
+
+    def __init__(self, linear: LinearHead, neighbours: NeighbourAverage) -> None:
+        super().__init__()
+        self.linear = linear
+        self.neighbours = neighbours
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to numbers ``(B, 1)``."""
+        outputs: Tensor = (self.linear(x) + self.neighbours(x)) / 2
+        return outputs
+
+
+class RegressionHead(nn.Module):
+    """A number for each image, in standard deviations from the mean of those learned from.
+
+    Centre and spread are Python floats, not tensors: kept in full precision, on any device.
+
+    Parameters
+    ----------
+    inner : LinearHead, NeighbourAverage or AverageHead
+        With one output.
+    centre, spread : float
+        Mean and standard deviation, above 0, of the numbers learned from, in their unit.
+
+    Raises
+    ------
+    ValueError
+        Centre or spread is not finite, or the spread not above 0.
+    """
+
+    def __init__(self, inner: nn.Module, centre: float, spread: float) -> None:
+        super().__init__()
+        if not (np.isfinite(centre) and np.isfinite(spread) and spread > 0):
+            raise ValueError(f"centre {centre} and spread {spread} cannot scale a number")
+        self.inner = inner
+        self.centre = centre
+        self.spread = spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features ``(B, F)`` to standardised numbers ``(B, 1)``."""
+        outputs: Tensor = self.inner(x)
+        return outputs
+
+
+def answers(head: nn.Module, outputs: Tensor) -> np.ndarray:
+    """Return what the outputs of a head mean.
+
+    Parameters
+    ----------
+    head : nn.Module
+    outputs : Tensor
+        ``(B, K)`` logits, or ``(B, 1)`` from a `RegressionHead`.
+
+    Returns
+    -------
+    ndarray
+        Class probabilities ``(B, K)`` float32, or numbers ``(B,)`` float64 in their unit.
+    """
+    if isinstance(head, RegressionHead):
+        scaled: np.ndarray = outputs[:, 0].detach().float().cpu().numpy().astype(np.float64)
+        return head.centre + head.spread * scaled
+    probabilities: np.ndarray = outputs.detach().float().softmax(1).cpu().numpy()
+    return probabilities
+
+
+def is_linear(head: nn.Module | None) -> bool:
+    """Say whether a head can be trained further: a linear one, of classes or of a number."""
+    return isinstance(head.inner if isinstance(head, RegressionHead) else head, LinearHead)

@@ -130,6 +130,8 @@ class _Scorer:
         task = open_start(
             found, self.options, policy="auto", device=self.device, reporter=self.reporter
         )
+        if task.dataset.targets is not None:
+            raise UsageError("usage.target", "starts are scored on classes", "leave the target out")
         rows = learned_rows(task, self.labels, self.seed)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LABELS)).astype(np.int64)]
         name, network, _ = build_backbone(found, task, self.seed)

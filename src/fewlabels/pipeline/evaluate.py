@@ -11,8 +11,8 @@ import numpy as np
 from fewlabels.core.errors import DataError, ModelError, unknown
 from fewlabels.data.dataset import Dataset
 from fewlabels.data.listing import escape
-from fewlabels.evaluation.metrics import classification
 from fewlabels.models.classifier import Saved
+from fewlabels.pipeline.goals import goal_of
 from fewlabels.pipeline.keys import test_key
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.starts import in_format, open_model, sized, split_seed, stored_options
@@ -50,12 +50,13 @@ def evaluate(
     Returns
     -------
     dict
-        ``n``, the scores with 95 % intervals, ``per_class``, ``confusion``, ``looks_at_test``.
+        ``n``, the scores with 95 % intervals, ``looks_at_test``; of a classifier also
+        ``per_class`` and ``confusion``, of a regressor ``pairs`` of true and predicted numbers.
 
     Raises
     ------
     ModelError
-        There is no classifier, or it knows other classes than the data.
+        There is no classifier, or it knows other classes, or another number, than the data.
     DataError
         The images are not there, or none of the split is labelled.
     """
@@ -69,11 +70,12 @@ def evaluate(
     refuse_trained(config, split, data)
     with folder:
         task = open_stored(folder.path, config, saved, data, device, reporter)
-        rows, labels = held_out(task.dataset, saved, split)
-        probabilities = score(task, classifier, rows)
+        dataset = in_order_of(task.dataset, saved)
+        rows, _ = held_out(dataset, saved, split)
+        predictions = score(task, classifier, rows)
         key = test_key(task)
         count = look(key, f"evaluate {task.dataset.name}") if split == "test" else looks(key)
-        scores = classification(labels, probabilities, [escape(name) for name in saved.classes])
+        scores = goal_of(dataset).scores(rows, predictions)
         about = {"schema": 1, "kind": "evaluate", "run": str(folder.path), "split": split}
         about |= {"name": task.dataset.name, "data": data or config["data"]["data"]}
         result = validate("evaluate", {**about, **scores, "looks_at_test": count})
@@ -116,15 +118,39 @@ def open_stored(
 
 
 def held_out(dataset: Dataset, saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of a split and their classes as the model counts them, matched by name.
+    """Return rows of a split, and their classes as the model counts them, or their numbers.
 
     Raises
     ------
     ModelError
-        The data has a class that the model does not know.
+        As `in_order_of`.
     DataError
         No image of the split has a label.
     """
+    ordered = in_order_of(dataset, saved)
+    rows = ordered.rows(split)
+    if not len(rows):
+        raise DataError("data.split", f"no labelled image of {dataset.name} lies in {split}")
+    return rows, ordered.truth[rows]
+
+
+def in_order_of(dataset: Dataset, saved: Saved) -> Dataset:
+    """Return the data with the classes counted as a model counts them, matched by name.
+
+    Raises
+    ------
+    ModelError
+        The data has a class that the model does not know, or another number.
+    """
+    if dataset.target != saved.target:
+        mine, theirs = (_goal(name) for name in (saved.target, dataset.target))
+        raise ModelError(
+            "model.target",
+            f"the model predicts {mine}, and the data was opened for {theirs}",
+            "fewlabels finetune for the same",
+        )
+    if dataset.targets is not None:
+        return dataset
     if not set(dataset.classes) <= set(saved.classes):
         mine, theirs = (_named(names) for names in (saved.classes, dataset.classes))
         raise ModelError(
@@ -132,11 +158,12 @@ def held_out(dataset: Dataset, saved: Saved, split: str) -> tuple[np.ndarray, np
             f"the model knows the classes {mine}, and the data has {theirs}",
             "fewlabels finetune on these classes",
         )
-    rows = dataset.rows(split)
-    if not len(rows):
-        raise DataError("data.split", f"no labelled image of {dataset.name} lies in {split}")
-    places = np.array([saved.classes.index(name) for name in dataset.classes], np.int64)
-    return rows, places[dataset.labels[rows]]
+    places = np.array([saved.classes.index(name) for name in dataset.classes] + [-1], np.int64)
+    return replace(dataset, classes=saved.classes, labels=places[dataset.labels])
+
+
+def _goal(target: str | None) -> str:
+    return "classes" if target is None else f"the number {escape(target)!r}"
 
 
 def _named(names: tuple[str, ...]) -> str:

@@ -123,6 +123,12 @@ def explain(  # noqa: PLR0913 - the flags of the command line
 def _check(
     saved: Saved, split: str | None, count: int, label: str | None, maps: Sequence[str]
 ) -> None:
+    if saved.target is not None:
+        raise UsageError(
+            "usage.explain",
+            f"this model predicts a number, {escape(saved.target)!r}, and maps are of classes",
+            "fewlabels report RUN, which shows its largest errors",
+        )
     if split not in (None, "val", "test"):
         raise unknown("split", str(split), ("val", "test"))
     if not 1 <= count <= MOST:

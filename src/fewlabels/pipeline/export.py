@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fewlabels.core.errors import ModelError, UsageError, unknown
 from fewlabels.models.backbones import TimmBackbone
 from fewlabels.models.classifier import Saved
-from fewlabels.models.heads import LinearHead
+from fewlabels.models.heads import LinearHead, RegressionHead
 from fewlabels.models.published import LOCAL
 from fewlabels.pipeline.folders import default_folder
 from fewlabels.pipeline.starts import open_model
@@ -98,7 +98,7 @@ def _as_timm(saved: Saved) -> _Plain:
     arguments = {**saved.backbone.options, "in_chans": saved.pictures.channels}
     if timm.get_pretrained_cfg_value(name, "fixed_input_size"):
         arguments["img_size"] = saved.pictures.size
-    net: Any = timm.create_model(name, num_classes=len(saved.classes), **arguments)
+    net: Any = timm.create_model(name, num_classes=_outputs(saved), **arguments)
     if saved.head is not None:
         weights |= _classifier(net, saved)
     try:
@@ -113,9 +113,20 @@ def _as_timm(saved: Saved) -> _Plain:
     return _Plain(net.eval(), arguments)
 
 
+def _outputs(saved: Saved) -> int:
+    """Return how many outputs a model has: its classes, or one number."""
+    return len(saved.classes) or int(saved.target is not None)
+
+
 def _classifier(net: Any, saved: Saved) -> dict[str, Tensor]:
-    """Return timm's classifier: our linear head, its standardisation multiplied out."""
+    """Return timm's classifier: our linear head, its standardisation multiplied out.
+
+    Where a number is predicted, it comes out in its unit.
+    """
     head, last = saved.head, net.get_classifier()
+    centre, spread = 0.0, 1.0
+    if isinstance(head, RegressionHead):
+        head, centre, spread = head.inner, head.centre, head.spread
     if not isinstance(head, LinearHead) or saved.config["grid"] != 1:
         raise UsageError(
             "usage.format",
@@ -129,7 +140,10 @@ def _classifier(net: Any, saved: Saved) -> dict[str, Tensor]:
     place = next(name for name, part in net.named_modules() if part is last)
     weight = head.linear.weight.double() * head.scale.double()
     bias = head.linear.bias.double() - weight @ head.mean.double()
-    return {f"{place}.weight": weight.float(), f"{place}.bias": bias.float()}
+    return {
+        f"{place}.weight": (spread * weight).float(),
+        f"{place}.bias": (centre + spread * bias).float(),
+    }
 
 
 def _config(saved: Saved, plain: _Plain) -> dict[str, Any]:
@@ -143,15 +157,15 @@ def _config(saved: Saved, plain: _Plain) -> dict[str, Any]:
         "std": list(pictures.std),
         "crop_pct": pictures.crop,
         "interpolation": pictures.interpolation or "bicubic",
-        "num_classes": len(saved.classes),
+        "num_classes": _outputs(saved),
         "pool_size": None,
         "custom_load": False,
     }
     return {
         "architecture": str(saved.config["backbone"]).partition(".")[0],
-        "num_classes": len(saved.classes),
+        "num_classes": _outputs(saved),
         "num_features": int(net.num_features),
-        "label_names": list(saved.classes),
+        "label_names": list(saved.classes) or ([saved.target] if saved.target else []),
         "model_args": plain.arguments,
         "pretrained_cfg": about,
     }
@@ -169,4 +183,7 @@ def _difference(saved: Saved, place: Path) -> float:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     ours: nn.Module = saved.backbone if saved.head is None else saved.classifier
     with torch.no_grad():
-        return float((net(x) - ours.eval()(x)).abs().max())
+        expected = ours.eval()(x)
+        if isinstance(saved.head, RegressionHead):
+            expected = saved.head.centre + saved.head.spread * expected
+        return float((net(x) - expected).abs().max())

@@ -23,14 +23,8 @@ from fewlabels.pipeline.fitting import (
     save_classifier,
 )
 from fewlabels.pipeline.folders import already, lent
-from fewlabels.pipeline.judging import (
-    class_counts,
-    overfit,
-    short_classes,
-    training_accuracy,
-    validation,
-)
-from fewlabels.pipeline.parts import with_parts
+from fewlabels.pipeline.judging import learned_by_heart, training_scores, validation
+from fewlabels.pipeline.parts import refuse_imbalance, with_parts
 from fewlabels.pipeline.pretrain import check_labels
 from fewlabels.pipeline.pretraining import closed
 from fewlabels.pipeline.stages import HEADS, learned_rows
@@ -44,9 +38,11 @@ from fewlabels.results.schema import validate
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH, TUNE, FineTuneConfig
+from fewlabels.transfer.regressors import REGRESSORS
 from fewlabels.transfer.structure import Fate, counts
 
 TRANSFERS = ("parameters", "structure", *HEADS)
+OF_NUMBERS = ("parameters", "structure", *REGRESSORS)
 
 
 def finetune(  # noqa: PLR0913 - the flags of the command line
@@ -87,10 +83,11 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         images, carries over what fits of the start's weights, and trains it as from scratch.
         ``features`` freezes them and fits a small model,
         as do ``logistic``, ``ridge``, ``svm``, ``centroid``, ``knn`` and ``spreading``, which
-        name it.
+        name it. For numbers (``options.target``) the models are ``ridge``, ``knn``, of which
+        ``features`` is the average, and ``mean``.
     labels : int, optional
-        Labels per class that may be learned from; by default all of the training images.
-        Validation images are never learned from.
+        Labels per class (for numbers, in all) that may be learned from; by default all of the
+        training images. Validation images are never learned from.
     seed : int
         Of the draw of labels, and of training.
     tune, layer_decay, l2_sp : str, float, float
@@ -136,6 +133,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     reporter = reporter or Reporter()
     _check(start, transfer, options)
     tuning = _tuning(start, transfer, tune, layer_decay, l2_sp)
+    refuse_imbalance(options.target, imbalance)
     tuning = with_parts(tuning, transfer, imbalance, optimizer, keep)
     check_labels(labels)
     duration = parse_duration(budget)
@@ -193,8 +191,9 @@ def _tuning(
 
 
 def _check(start: str, transfer: str, options: DataOptions) -> None:
-    if transfer not in TRANSFERS:
-        raise unknown("transfer", transfer, TRANSFERS)
+    known = TRANSFERS if options.target is None else OF_NUMBERS
+    if transfer not in known:
+        raise unknown("transfer", transfer, known)
     if transfer == "structure" and start in UNTRAINED:
         raise UsageError(
             "usage.transfer",
@@ -207,8 +206,6 @@ def _check(start: str, transfer: str, options: DataOptions) -> None:
             "scratch has no features to freeze",
             "--transfer parameters, or --from random",
         )
-    if options.target is not None:
-        raise UsageError("usage.target", "regression cannot be trained yet", "leave --target out")
 
 
 def _check_change(start: str, transfer: str) -> None:
@@ -233,10 +230,11 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> N
     classifier, cost = fit_classifier(run, job, head, steps)
     save_classifier(run.path / "model", job, classifier)
     val = validation(run, task, classifier, job.rows)
-    accuracy = training_accuracy(task, classifier, job.rows)
+    training = training_scores(task, classifier, job.rows)
     seen = seen_before(job.start, task)
-    short = short_classes(task.dataset, job.rows, labels)
-    warnings = [*([seen] if seen else []), *short, *overfit(accuracy, val, cost["stopping"])]
+    short = task.goal.shortfall(job.rows, labels)
+    learned = learned_by_heart(training, val, cost["stopping"])
+    warnings = [*([seen] if seen else []), *short, *learned]
     for text in warnings:
         job.reporter.say(f"warning: {text}")
     if cost["stopping"]:
@@ -258,13 +256,13 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> N
         "processes": processes.count(),
         "seconds": seconds,
         "images_per_second": cost["images_seen"] / cost["seconds"] if cost["images_seen"] else None,
-        "final": {**cost["final"], "train_accuracy": accuracy},
+        "final": {**cost["final"], **training},
         "probe": None,
         "transfer": job.transfer,
         "start": job.start.name,
         "carried": tensors,
         "tensors": [asdict(one) for one in fates] if _told(job) else [],
-        "labels": class_counts(task.dataset, job.rows),
+        "labels": task.goal.counts(job.rows),
         "val": val,
         "inspect": task.dataset.report,
         "environment": describe(str(task.device)),

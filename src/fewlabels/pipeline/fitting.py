@@ -74,8 +74,8 @@ class Job:
 
     @property
     def labels(self) -> np.ndarray:
-        """Return the classes of the rows."""
-        labels: np.ndarray = self.task.dataset.labels[self.rows]
+        """Return the classes, or the numbers, of the rows."""
+        labels: np.ndarray = self.task.truth[self.rows]
         return labels
 
     @property
@@ -100,7 +100,7 @@ def fit_start(job: Job) -> nn.Module | None:
     """Return the head on the frozen features of the start; None where it is trained anew."""
     if job.anew:
         return None
-    kind = "logistic" if job.trains else job.transfer
+    kind = job.task.goal.first_head if job.trains else job.transfer
     space = feature_space(job.task, job.backbone, job.rows)
     classes, imbalance = job.task.num_classes, job.config.imbalance
     return fit_head(space, job.rows, job.labels, classes, kind, imbalance)
@@ -205,7 +205,7 @@ def save_classifier(folder: Path, job: Job, classifier: Classifier) -> None:
         job.task.pictures,
         short_side=job.task.dataset.store.short_side,
         head=classifier.head,
-        classes=job.task.dataset.classes,
+        **job.task.goal.model,
         grid=classifier.grid,
     )
 

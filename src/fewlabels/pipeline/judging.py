@@ -1,4 +1,4 @@
-"""What is said of a fine-tuned classifier: validation scores, labels used, warnings in words."""
+"""What is said of a fine-tuned model: scores on validation and training images, warnings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.data.dataset import Dataset
-from fewlabels.data.labels import shortfall
-from fewlabels.data.listing import escape
-from fewlabels.evaluation.metrics import classification
 from fewlabels.models.classifier import Classifier
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.runfolder import RunFolder
 
-OVERFIT = 0.1  # training accuracy above the upper end of the validation interval
+OVERFIT = 0.1  # training accuracy, or R2, above the upper end of the validation interval
 CHECKED = 2_000  # labelled images that are scored again to see whether they were learned by heart
 
 
@@ -27,16 +23,38 @@ def validation(
     rows = rows[~np.isin(rows, used)]
     if not len(rows):
         return None
-    names = list(task.dataset.classes)
-    scores = classification(task.dataset.labels[rows], score(task, classifier, rows), names)
+    scores = task.goal.scores(rows, score(task, classifier, rows))
     return {"run": str(run.path), "split": "val", **scores, "looks_at_test": None}
 
 
-def training_accuracy(task: Task, classifier: Classifier, rows: np.ndarray) -> float:
-    """Return the accuracy on the images that were learned from, without augmentation."""
-    even = np.linspace(0, len(rows) - 1, min(len(rows), CHECKED)).astype(np.int64)
-    predicted = score(task, classifier, rows[even]).argmax(1)
-    return float((predicted == task.dataset.labels[rows[even]]).mean())
+def training_scores(
+    task: Task, classifier: Classifier, rows: np.ndarray
+) -> dict[str, float | None]:
+    """Return the scores on the images that were learned from, without augmentation."""
+    even = rows[np.linspace(0, len(rows) - 1, min(len(rows), CHECKED)).astype(np.int64)]
+    return task.goal.training(even, score(task, classifier, even))
+
+
+def learned_by_heart(
+    training: dict[str, float | None],
+    val: dict[str, Any] | None,
+    stopping: dict[str, Any] | None = None,
+) -> list[str]:
+    """Say in words where the training images were learned by heart.
+
+    Parameters
+    ----------
+    training : dict
+        Of `training_scores`.
+    val : dict or None
+        Of `validation`.
+    stopping : dict or None
+        What was found while it trained; see `fewlabels.pipeline.watching.record`.
+    """
+    accuracy = training.get("train_accuracy")
+    if accuracy is not None:
+        return overfit(accuracy, val, stopping)
+    return overfit_numbers(training.get("train_r2"), val, stopping)
 
 
 def overfit(
@@ -71,17 +89,21 @@ def overfit(
     ]
 
 
-def class_counts(dataset: Dataset, rows: np.ndarray) -> dict[str, int]:
-    """Return how many of `rows` each class has."""
-    counts = np.bincount(dataset.labels[rows], minlength=len(dataset.classes))
-    return {escape(name): int(n) for name, n in zip(dataset.classes, counts, strict=True)}
+def overfit_numbers(
+    r2: float | None, val: dict[str, Any] | None, stopping: dict[str, Any] | None = None
+) -> list[str]:
+    """Say in words where the numbers of the training images were learned by heart.
 
-
-def short_classes(dataset: Dataset, rows: np.ndarray, labels: int | None) -> list[str]:
-    """Warn of classes with fewer labels among `rows` than were asked for, or with none."""
-    few = shortfall(dataset.labels, rows, dataset.classes, labels or 1)
-    if not few:
+    Examples
+    --------
+    >>> overfit_numbers(0.99, {"r2": {"value": 0.2, "low": 0.1, "high": 0.3}})[0][:58]
+    'overfit: R2 is 0.99 on the labelled training images and 0.'
+    """
+    held = (val or {}).get("r2")
+    if r2 is None or not held or held["high"] is None or r2 < held["high"] + OVERFIT:
         return []
-    named = ", ".join(f"{escape(name)}: {n}" for name, n in list(few.items())[:5])
-    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
-    return [f"classes with fewer than {labels or 1} training labels: {named}{more}"]
+    curve = f"; {stopping['said']}" if stopping else ""
+    return [
+        f"overfit: R2 is {r2:.2f} on the labelled training images and {held['value']:.2f} on the "
+        f"validation images{curve}; more labels or a pre-trained start help"
+    ]

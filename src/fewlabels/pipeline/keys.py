@@ -20,6 +20,9 @@ def data_key(task: Task) -> str:
         np.ascontiguousarray(dataset.split).tobytes(),
         json.dumps([*dataset.classes, asdict(task.pictures), task.policy, task.bf16]).encode(),
     ]
+    if dataset.targets is not None:
+        parts.append(np.ascontiguousarray(dataset.targets).tobytes())
+        parts.append(json.dumps([dataset.target, task.as_they_are]).encode())
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 

@@ -10,6 +10,7 @@ from fewlabels.pipeline.watching import KEEP
 from fewlabels.training.optimizers import OPTIMIZERS
 from fewlabels.transfer.imbalance import IMBALANCE, head_remedy
 from fewlabels.transfer.parameters import FineTuneConfig
+from fewlabels.transfer.regressors import REGRESSORS
 
 
 def with_parts(
@@ -29,9 +30,24 @@ def with_parts(
     ):
         if name not in known:
             raise unknown(kind, name, known)
-    if transfer in HEADS:
+    if transfer in HEADS or transfer in REGRESSORS:
         _refuse_parts(transfer, imbalance, optimizer, keep)
     return replace(tuning, imbalance=imbalance, optimizer=optimizer)
+
+
+def refuse_imbalance(target: str | None, imbalance: str) -> None:
+    """Refuse a remedy for classes of unequal size where a number is predicted.
+
+    Raises
+    ------
+    UsageError
+    """
+    if target is not None and imbalance != "none":
+        raise UsageError(
+            "usage.imbalance",
+            f"--imbalance {imbalance} is about classes, and {target!r} is a number",
+            "leave --imbalance out",
+        )
 
 
 def _refuse_parts(kind: str, imbalance: str, optimizer: str, keep: str) -> None:

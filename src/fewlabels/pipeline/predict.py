@@ -1,4 +1,4 @@
-"""A classifier taken away: names the class of picture files, with the stored preprocessing."""
+"""A model taken away: the class, or the number, of picture files, with stored preprocessing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabels.core.errors import DataError, unknown
+from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.core.types import Batch
 from fewlabels.data import decode
 from fewlabels.data.augment import plain
@@ -29,7 +29,7 @@ Paths = str | Path | Sequence[str | Path]
 
 
 class Predictor:
-    """A classifier with the preprocessing it was trained with.
+    """A classifier or regressor with the preprocessing it was trained with.
 
     Parameters
     ----------
@@ -41,26 +41,32 @@ class Predictor:
     Attributes
     ----------
     classes_ : ndarray
-        ``(K,)`` str.
+        ``(K,)`` str; empty for a regressor.
+    target_ : str or None
+        The column of the numbers that a regressor predicts.
     """
 
     def __init__(self, saved: Saved, *, device: str = "auto") -> None:
         self.device = find_device(device)
         self.pictures = saved.pictures
         self.short_side = saved.short_side
-        self.classes_ = np.array(saved.classes)
+        self.classes_ = np.array(saved.classes, dtype=np.str_)
+        self.target_ = saved.target
         self._classifier = saved.classifier.to(self.device).eval()
         self._bf16 = default_bf16(self.device, self.pictures.size)
 
-    def predict(self, paths: Paths) -> list[str]:
-        """Return the most probable class of each picture file.
+    def predict(self, paths: Paths) -> list[str] | list[float]:
+        """Return the most probable class, or the number, of each picture file.
 
         Raises
         ------
         DataError
             A file cannot be read.
         """
-        return [str(self.classes_[place]) for place in self.predict_proba(paths).argmax(1)]
+        found = self._all(paths)
+        if self.target_ is not None:
+            return [float(value) for value in found]
+        return [str(self.classes_[shares.argmax()]) for shares in found]
 
     def predict_proba(self, paths: Paths) -> np.ndarray:
         """Return class probabilities ``(n, K)`` float32 of picture files, in their order.
@@ -69,7 +75,17 @@ class Predictor:
         ------
         DataError
             A file cannot be read.
+        UsageError
+            This is a regressor.
         """
+        if self.target_ is not None:
+            raise UsageError(
+                "usage.predict_proba", "a number has no probabilities", "predict instead"
+            )
+        rows = self._all(paths)
+        return np.stack(rows) if rows else np.empty((0, len(self.classes_)), np.float32)
+
+    def _all(self, paths: Paths) -> list[np.ndarray]:
         files = [paths] if isinstance(paths, str | Path) else list(paths)
         rows = []
         for file, found in zip(files, self.scores(files), strict=True):
@@ -77,10 +93,13 @@ class Predictor:
                 hint = "predict_table, or fewlabels predict, go on past such files"
                 raise DataError("data.unreadable", f"{escape(str(file))}: {found}", hint)
             rows.append(found)
-        return np.stack(rows) if rows else np.empty((0, len(self.classes_)), np.float32)
+        return rows
 
     def scores(self, files: Sequence[str | Path]) -> Iterator[np.ndarray | str]:
-        """Yield ``(K,)`` float32 probabilities of each file, or why it cannot be read."""
+        """Yield what is said of each file, or why it cannot be read.
+
+        That is ``(K,)`` float32 probabilities, or a number as float64 of no dimension.
+        """
         with ThreadPoolExecutor(os.cpu_count() or 1, "fewlabels-predict") as pool:
             for start in range(0, len(files), CHUNK):
                 with decode.Quiet():
@@ -171,7 +190,7 @@ def as_batch(pictures: list[np.ndarray], channels: int, device: torch.device) ->
 
 
 def load(run: str | Path, *, backbone: str = "auto", device: str = "auto") -> Predictor:
-    """Load the classifier of a run folder, or published weights with their own classifier.
+    """Load the model of a run folder, or published weights with their own classifier.
 
     Parameters
     ----------
@@ -198,7 +217,7 @@ def predict_table(
     backbone: str = "auto",
     device: str = "auto",
 ) -> list[dict[str, Any]]:
-    """Name the class of picture files and of all pictures in folders.
+    """Name the class, or the number, of picture files and of all pictures in folders.
 
     Parameters
     ----------
@@ -212,8 +231,8 @@ def predict_table(
     Returns
     -------
     list of dict
-        ``path``, ``label``, ``probability``, ``probabilities``; nulls and an ``issue`` for a
-        file that cannot be read.
+        ``path``, ``label``, ``probability``, ``probabilities``; from a regressor ``path`` and
+        ``value``; nulls and an ``issue`` for a file that cannot be read.
 
     Raises
     ------
@@ -225,8 +244,10 @@ def predict_table(
     predictor = load(run, backbone=backbone, device=device)
     paths = find_files(files)
     names = [escape(str(name)) for name in predictor.classes_]
-    scores = predictor.scores(paths)
-    return [_row(path, names, found) for path, found in zip(paths, scores, strict=True)]
+    scores = zip(paths, predictor.scores(paths), strict=True)
+    if predictor.target_ is not None:
+        return [_number_row(path, found) for path, found in scores]
+    return [_row(path, names, found) for path, found in scores]
 
 
 def find_files(files: Sequence[str | Path]) -> list[Path]:
@@ -256,3 +277,10 @@ def _row(path: Path, names: list[str], found: np.ndarray | str) -> dict[str, Any
     best = int(found.argmax())
     shares = dict(zip(names, found.tolist(), strict=True))
     return row | {"label": names[best], "probability": float(found[best]), "probabilities": shares}
+
+
+def _number_row(path: Path, found: np.ndarray | str) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": escape(path.as_posix())}
+    if isinstance(found, str):
+        return row | {"value": None, "issue": found}
+    return row | {"value": float(found)}

@@ -15,7 +15,8 @@ from fewlabels.core.types import Backbone
 from fewlabels.data import likeness
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
-from fewlabels.methods import METHODS, OWN_BACKBONE
+from fewlabels.evaluation.regression import regression
+from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 from fewlabels.pipeline.folders import already, lent
 from fewlabels.pipeline.pretraining import Pretrained, closed, pretrain_in
 from fewlabels.pipeline.stages import (
@@ -72,7 +73,8 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
         ``adamw``, ``adam`` or ``sgd`` instead of the method's own; see
         `fewlabels.training.optimizers`.
     labels : int, optional
-        Labels per class that the live probe may read; by default all but those of test.
+        Labels per class (for numbers, in all) that the live probe may read; by default all but
+        those of test.
         ``supervised`` learns from those of train, all other methods from none.
     seed : int
         Of weights, order, augmentation, and of the draw of the probe's labels.
@@ -102,6 +104,12 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     if backbone == "auto":
         backbone = OWN_BACKBONE.get(method, backbone)
     check_labels(labels)
+    if method in LABELLED and options.target is not None:
+        raise UsageError(
+            "usage.target",
+            f"{method} pre-training learns classes, and {options.target!r} is a number",
+            "another --method, or leave --target out",
+        )
     parse_duration(budget)
     settings: dict[str, Any] = {
         "method": method,
@@ -181,26 +189,35 @@ def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Repor
         reporter=reporter,
         probes=PROBES,
     )
-    result = _result(run, task, plan, trained) | {"probe": _knn(probe, trained, rows)}
+    found = _knn if task.dataset.targets is None else _knn_r2
+    result = _result(run, task, plan, trained) | found(probe, trained, rows)
     run.write_json("results.json", validate("pretrain", result))
 
 
 def probe_rows(dataset: Dataset, labels: int | None, seed: int) -> np.ndarray:
     """Return the rows whose labels the live probe reads, at most `PROBED_LABELS`."""
-    if dataset.targets is not None:
-        return np.empty(0, np.int64)
     rows = dataset.visible(labels, seed)
     even = np.linspace(0, len(rows) - 1, min(len(rows), PROBED_LABELS))
     chosen: np.ndarray = rows[even.astype(np.int64)]
     return chosen
 
 
-def _knn(probe: LiveProbe, trained: Pretrained, rows: np.ndarray) -> dict[str, float] | None:
+def _knn(probe: LiveProbe, trained: Pretrained, rows: np.ndarray) -> dict[str, Any]:
+    """Return the accuracy of the neighbours, with its interval."""
     share = probe(trained.encoder).get("knn")
     if share is None:
-        return None
+        return {"probe": None}
     low, high = wilson(share * len(rows), len(rows))
-    return {"value": share, "low": low, "high": high}
+    return {"probe": {"value": share, "low": low, "high": high}, "probe_score": "accuracy"}
+
+
+def _knn_r2(probe: LiveProbe, trained: Pretrained, rows: np.ndarray) -> dict[str, Any]:
+    """Return R2 of the neighbours, with its interval."""
+    guessed = probe.guesses(trained.encoder) if len(rows) else None
+    if guessed is None:
+        return {"probe": None}
+    found = regression(probe.dataset.truth[rows], guessed)["r2"]
+    return {"probe": found, "probe_score": "r2"}
 
 
 def encoder_likeness(task: Task, encoder: Backbone) -> dict[str, Any] | None:

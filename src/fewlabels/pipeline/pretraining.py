@@ -33,7 +33,13 @@ from fewlabels.training.progress import Advance, Reporter
 from fewlabels.transfer.live_probe import LiveProbe
 
 LINES = 100  # of the log of a training
-_ABOUT = ("step", "seconds", "rank", "probe")  # what a line of the log tells beside the metrics
+_ABOUT = (
+    "step",
+    "seconds",
+    "rank",
+    "probe",
+    "probe_r2",
+)  # what a line of the log tells beside the metrics
 
 
 class TrainingLog:
@@ -226,4 +232,5 @@ class _Watcher:
             self.warned = True
             self.reporter.say(f"warning: {self.name}, step {step}: {warning}")
         rows = {"rank": found["rank"]}
-        return rows | ({"probe": found["knn"]} if "knn" in found else {})
+        names = {"knn": "probe", "knn_r2": "probe_r2"}
+        return rows | {names[key]: found[key] for key in names if key in found}

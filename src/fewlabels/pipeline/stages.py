@@ -19,13 +19,12 @@ from torch import nn
 from fewlabels.core.errors import DataError
 from fewlabels.core.seeding import generator, stream
 from fewlabels.core.types import Backbone, Labels, Method
-from fewlabels.data.dataset import require_classes
 from fewlabels.data.loader import BalancedBatches, Batches, load
 from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.models.heads import LinearHead, MixtureHead
-from fewlabels.pipeline.task import Task, refuse_shortage
+from fewlabels.models.heads import MixtureHead, RegressionHead, is_linear
+from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
 from fewlabels.training.optimizers import Reoptimized
@@ -40,6 +39,7 @@ from fewlabels.transfer.parameters import (
     FineTuneConfig,
     fresh_classifier,
 )
+from fewlabels.transfer.regressors import REGRESSORS, scale_of
 
 FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
 GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
@@ -116,19 +116,19 @@ def learned_rows(task: Task, labels: int | None, seed: int) -> np.ndarray:
     Parameters
     ----------
     labels : int or None
-        How many a class; None takes all.
+        How many a class, or in all where a number is predicted; None takes all.
     seed : int
         Of the draw.
 
     Raises
     ------
     DataError
-        There are none, or one class only, or fewer a class than asked for.
+        There are none, or one class only, or fewer than asked for.
     """
     dataset = task.dataset
-    require_classes(dataset)
+    task.goal.require()
     if labels is not None:
-        refuse_shortage(task, labels)
+        task.goal.refuse_shortage(labels)
         return dataset.visible(labels, seed)
     rows = dataset.labelled_rows("train")
     if not len(rows):
@@ -260,12 +260,18 @@ def fit_head(
 
     Parameters
     ----------
+    labels : ndarray
+        ``(n,)`` int64 classes, or float64 numbers.
+    classes : int
+        How many there are; 0 for numbers.
     kind : str
         A key of `PROBES`, or ``features``, the average opinion of logistic regression and
-        label spreading.
+        label spreading. For numbers a key of `REGRESSORS`.
     imbalance : str
         What is done about classes of unequal size, where this model knows it.
     """
+    if not classes:
+        return REGRESSORS[kind](space, rows, labels)
     remedy = head_remedy(kind, imbalance)
     weights = [class_weights(labels, classes)] if remedy == "weights" else []
     if kind == "features":
@@ -345,19 +351,21 @@ def finetune_method(
     """Return what `finetune` trains, on a copy of the backbone."""
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
-    if isinstance(head, LinearHead):
+    if head is not None and is_linear(head):
         classifier = Classifier(encoder, copy.deepcopy(head), grid=GRID)
     else:
         fresh_seed(seed, "head")
         width = _feature_width(task, encoder)
-        classifier = fresh_classifier(encoder, task.num_classes, width, grid=GRID)
+        classifier = fresh_classifier(encoder, task.outputs, width, grid=GRID)
+        if not task.num_classes:
+            classifier.head = RegressionHead(classifier.head, *scale_of(task.truth[rows]))
     classifier.to(task.device)
     return FineTune(
         classifier,
         rows,
-        task.dataset.labels[rows],
+        task.truth[rows],
         task.pictures,
-        task.policies.light if pretrained else task.policies.views,
+        task.label_policy(pretrained=pretrained),
         config or (PRETRAINED if pretrained else SCRATCH),
         freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
     ).to(task.device)
@@ -378,7 +386,13 @@ def _feature_width(task: Task, backbone: Backbone) -> int:
 
 
 def score(task: Task, classifier: Classifier, rows: np.ndarray) -> np.ndarray:
-    """Return class probabilities ``(n, num_classes)`` float32 of rows of the data set."""
+    """Return what a classifier says of rows of the data set.
+
+    Returns
+    -------
+    ndarray
+        Class probabilities ``(n, num_classes)`` float32, or numbers ``(n,)`` float64.
+    """
     classifier.to(task.device)  # heads are fitted on the CPU
     parts = [
         classifier.probabilities(

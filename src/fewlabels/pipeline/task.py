@@ -8,12 +8,14 @@ import numpy as np
 import torch
 
 from fewlabels.core import processes
-from fewlabels.core.errors import DataError, UsageError, unknown
+from fewlabels.core.errors import UsageError, unknown
 from fewlabels.core.types import Pictures
 from fewlabels.data.augment import POLICIES, Policies, auto_policy, plain
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.data.loader import load
+from fewlabels.data.policies import Policy
 from fewlabels.models.backbones import auto_backbone
+from fewlabels.pipeline.goals import Goal, goal_of
 from fewlabels.training.loop import default_bf16
 from fewlabels.training.progress import Reporter
 
@@ -48,6 +50,9 @@ class Task:
     device : torch.device
     bf16 : bool
         Whether networks run under bfloat16 autocast.
+    as_they_are : bool
+        Images that are learned from with their numbers are not augmented, because nobody
+        has said what a number bears: a flip changes an angle, a crop a size.
     """
 
     dataset: Dataset
@@ -55,16 +60,38 @@ class Task:
     policy: str
     device: torch.device
     bf16: bool
+    as_they_are: bool = False
+
+    @property
+    def goal(self) -> Goal:
+        """Return what is predicted: classes, or a number."""
+        return goal_of(self.dataset)
 
     @property
     def policies(self) -> Policies:
         """Return the augmentation policies."""
         return POLICIES[self.policy]
 
+    def label_policy(self, *, pretrained: bool) -> Policy:
+        """Return how images are changed that are learned from with their labels."""
+        if self.as_they_are:
+            return Policy()
+        return self.policies.light if pretrained else self.policies.views
+
     @property
     def num_classes(self) -> int:
-        """Return the number of classes."""
+        """Return the number of classes; 0 where a number is predicted."""
         return len(self.dataset.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Return how many outputs a head has."""
+        return self.num_classes or 1
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Return what is to be predicted of every row: classes, or numbers."""
+        return self.dataset.truth
 
     def with_split(self, seed: int) -> Task:
         """Return the task under another random split, with its own mean and std."""
@@ -88,7 +115,8 @@ def open_task(options: DataOptions, *, policy: str, device: str, reporter: Repor
     dataset = open_data(options, reporter)
     pictures = measure_pictures(dataset)
     chosen = auto_policy(pictures.channels, pictures.size) if policy == "auto" else policy
-    return Task(dataset, pictures, chosen, where, default_bf16(where, pictures.size))
+    careful = policy == "auto" and dataset.targets is not None
+    return Task(dataset, pictures, chosen, where, default_bf16(where, pictures.size), careful)
 
 
 def open_data(options: DataOptions, reporter: Reporter) -> Dataset:
@@ -179,21 +207,3 @@ def measure_pictures(dataset: Dataset) -> Pictures:
 def pick_backbone(name: str, task: Task) -> str:
     """Resolve ``auto`` to a backbone that suits the images and the device."""
     return auto_backbone(task.pictures.size, task.device) if name == "auto" else name
-
-
-def refuse_shortage(task: Task, shots: int) -> None:
-    """Refuse a label budget that no class can fill.
-
-    Raises
-    ------
-    DataError
-        Naming the classes with fewer training labels, when all of them have fewer.
-    """
-    rows = task.dataset.labelled_rows("train")
-    counts = np.bincount(task.dataset.labels[rows], minlength=task.num_classes)
-    if counts.max() < shots:
-        raise DataError(
-            "data.few_labels",
-            f"--labels {shots}, but the class with most training labels has {counts.max()}",
-            f"--labels {counts.max()} or fewer",
-        )

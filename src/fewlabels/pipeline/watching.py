@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ from fewlabels.training.loop import Plan, Trained, Watch, train
 from fewlabels.training.stopping import (
     CHECKS,
     ENOUGH,
+    AnyCheck,
     Check,
     EarlyStopping,
     Look,
+    NumberCheck,
     best_of,
     over,
 )
 from fewlabels.transfer.imbalance import ClassLoss
 from fewlabels.transfer.parameters import FineTune, FineTuneConfig
+from fewlabels.transfer.regressors import scale_of
 
 KEEP = ("best", "last")
 VAL_IMAGES, TRAIN_IMAGES = 500, 200  # scored at every check: ten of them stay far below training
@@ -107,8 +111,8 @@ def finetune_watched(  # noqa: PLR0913 - as `fewlabels.pipeline.stages.finetune`
     Other parameters are those of `fewlabels.pipeline.stages.finetune`.
     """
     method = finetune_method(task, backbone, rows, head, seed, config)
-    look = _look(task, method, rows, held)
-    stopping = EarlyStopping(method, method.classifier, look, steps=steps, every=every)
+    look, kind = _look(task, method, rows, held), Check if task.num_classes else NumberCheck
+    stopping = EarlyStopping(method, method.classifier, look, steps=steps, every=every, kind=kind)
     trained = train(
         stopping,
         finetune_batches(task, rows, method, seed),
@@ -135,7 +139,9 @@ def _both(
 
 
 def _look(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> Look:
-    """Return the function that finds out how a classifier stands."""
+    """Return the function that finds out how a classifier, or a regressor, stands."""
+    if not task.num_classes:
+        return _look_at_numbers(task, method, rows, held)
     labels, imbalance = task.dataset.labels, method.config.imbalance
     # What classes drawn equally often aim at is, on images as they come, a weighted loss.
     aim = "weights" if imbalance == "sampling" else imbalance
@@ -154,6 +160,20 @@ def _look(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> L
     return look
 
 
+def _look_at_numbers(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> Look:
+    seen, unseen = _some(rows, TRAIN_IMAGES), _some(held, VAL_IMAGES)
+    _, spread = scale_of(task.truth[rows])
+
+    def look(step: int) -> NumberCheck:
+        far = task.goal.point(unseen, score(task, method.classifier, unseen))
+        near = task.goal.point(seen, score(task, method.classifier, seen))
+        loss = float(far["mse"] or 0.0) / spread**2  # in standard deviations, as in training
+        r2 = [np.nan if found["r2"] is None else found["r2"] for found in (far, near)]
+        return NumberCheck(step, loss, *r2)
+
+    return look
+
+
 def images_checked(rows: np.ndarray, held: np.ndarray) -> int:
     """Return how many images a check scores."""
     return len(_some(rows, TRAIN_IMAGES)) + len(_some(held, VAL_IMAGES))
@@ -166,12 +186,12 @@ def _some(rows: np.ndarray, most: int) -> np.ndarray:
     return some
 
 
-def record(found: list[Check], *, keep: str, images: int, planned: int) -> dict[str, Any]:
+def record(found: Sequence[AnyCheck], *, keep: str, images: int, planned: int) -> dict[str, Any]:
     """Return what is told of a training that was watched.
 
     Parameters
     ----------
-    found : list of Check
+    found : sequence of Check or NumberCheck
         At least one.
     keep : {"best", "last"}
     images : int
@@ -193,7 +213,7 @@ def record(found: list[Check], *, keep: str, images: int, planned: int) -> dict[
     }
 
 
-def _said(best: Check | None, last: Check, *, keep: str, early: bool, planned: int) -> str:
+def _said(best: AnyCheck | None, last: AnyCheck, *, keep: str, early: bool, planned: int) -> str:
     """Say in a sentence what became of the validation loss."""
     if best is None:
         return "the validation loss was never finite; the last weights are kept"

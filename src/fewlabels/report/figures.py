@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from fewlabels.report import svg
+from fewlabels.report.measures import Measure
 from fewlabels.report.words import shortened
 
 COLOURS = 8
@@ -51,7 +52,7 @@ def _group(series: Series, parts: Sequence[Markup]) -> Markup:
     return svg.element("g", {"class": kind}, *parts)
 
 
-def _range(series: Sequence[Series], chance: float | None) -> tuple[float, float]:
+def _range(series: Sequence[Series], measure: Measure, chance: float | None) -> tuple[float, float]:
     """Return the scores to show; chance is included where it is not far below."""
     points = [point for one in series for point in one.points]
     low = min(point.mean if point.low is None else point.low for point in points)
@@ -59,11 +60,16 @@ def _range(series: Sequence[Series], chance: float | None) -> tuple[float, float
     if chance is not None and 0 < low - chance < 0.25:
         low = chance
     room = 0.04 * (high - low) or 0.01
-    return max(low - room, 0.0), min(high + room, 1.0)
+    return measure.ends(low - room, high + room)
 
 
 def label_efficiency(
-    series: Sequence[Series], *, width: int, height: int, metric: str, chance: float | None = None
+    series: Sequence[Series],
+    *,
+    width: int,
+    height: int,
+    measure: Measure,
+    chance: float | None = None,
 ) -> Markup:
     """Draw score against labels per class, on a log2 axis, with 95 % bands.
 
@@ -73,8 +79,8 @@ def label_efficiency(
         At least one, each with at least one point of positive shots.
     width, height : int
         Of the view box; titles stand on the lines from 700 on.
-    metric : str
-        Words for the vertical axis.
+    measure : Measure
+        Of the vertical axis.
     chance : float, optional
         Score of guessing, in [0, 1].
     """
@@ -82,12 +88,12 @@ def label_efficiency(
     left, right, top, bottom = 44.0, width - (230.0 if direct else 14.0), 28.0, height - 46.0
     shots = sorted({point.shots for one in series for point in one.points})
     x = svg.linear(math.log2(shots[0]), math.log2(shots[-1]), left + 14, right - 8)
-    lowest, highest = _range(series, chance)
+    lowest, highest = _range(series, measure, chance)
     marks = svg.ticks(lowest, highest, about=6, inside=True)
     y = svg.linear(lowest, highest, bottom, top)
-    parts = _score_axis(marks, y, left, right, f"{metric}, %")
+    parts = _score_axis(marks, y, left, right, measure)
     parts += [_tick(x(math.log2(s)), bottom, f"{s:g}") for s in shots]
-    parts.append(svg.text((left + right) / 2, bottom + 40, "labels per class", "axis", "middle"))
+    parts.append(svg.text((left + right) / 2, bottom + 40, measure.per, "axis", "middle"))
     if chance is not None and lowest <= chance <= highest:
         parts.append(svg.line(left, y(chance), right, y(chance), "chance"))
         parts.append(svg.text(left + 6, y(chance) - 5, f"guessing: {100 * chance:.1f}", "tick"))
@@ -95,15 +101,15 @@ def label_efficiency(
     parts += [_group(one, _curve(one, x, y)) for one in ordered]
     if direct:
         parts += _end_labels(ordered, x, y, (top, bottom))
-    return svg.figure(width, height, f"{metric} against labels per class", "chart", parts)
+    return svg.figure(width, height, f"{measure.name} against {measure.per}", "chart", parts)
 
 
 def _score_axis(
-    marks: Sequence[float], y: svg.Scale, left: float, right: float, words: str
+    marks: Sequence[float], y: svg.Scale, left: float, right: float, measure: Measure
 ) -> list[Markup]:
     parts = [svg.line(left, y(mark), right, y(mark), "grid") for mark in marks]
-    parts += [svg.text(left - 8, y(m) + 4, f"{100 * m:.4g}", "tick", "end") for m in marks]
-    return [*parts, svg.text(4, 13, words, "axis")]
+    parts += [svg.text(left - 8, y(m) + 4, measure.tick(m), "tick", "end") for m in marks]
+    return [*parts, svg.text(4, 13, measure.axis, "axis")]
 
 
 def _tick(x: float, bottom: float, words: str) -> Markup:
@@ -153,7 +159,7 @@ def swatch(one: Series) -> Markup:
     return svg.element("svg", attributes, *parts)
 
 
-def dot_plot(series: Sequence[Series], *, width: int, metric: str) -> Markup:
+def dot_plot(series: Sequence[Series], *, width: int, measure: Measure) -> Markup:
     """Draw one row an arm: faint dots are draws, the mark is the mean, the bar its interval.
 
     Parameters
@@ -162,36 +168,38 @@ def dot_plot(series: Sequence[Series], *, width: int, metric: str) -> Markup:
         Only the first point of each is shown, best mean first.
     width : int
         Of the view box; below 700 the titles stand above their rows.
-    metric : str
-        Words for the horizontal axis.
+    measure : Measure
+        Of the horizontal axis.
     """
     beside = width >= 700
-    ordered = sorted(series, key=lambda one: -one.points[0].mean)
+    ordered = sorted(series, key=lambda one: measure.rank(one.points[0].mean))
     step = 36.0 if beside else 48.0
     height = int(step * len(ordered) + 54)
     left, right = (270.0 if beside else 8.0), width - (70.0 if beside else 52.0)
     shown = [v for one in ordered for v in _extent(one.points[0])]
     room = 0.03 * (max(shown) - min(shown)) or 0.01
-    ends = max(min(shown) - room, 0.0), min(max(shown) + room, 1.0)
+    ends = measure.ends(min(shown) - room, max(shown) + room)
     marks = svg.ticks(*ends, 6 if beside else 4, inside=True)
     x = svg.linear(*ends, left + 6, right - 6)
     parts = [svg.line(x(m), 6, x(m), height - 44, "grid") for m in marks]
-    words = [f"{100 * mark:.4g}" for mark in marks]
+    words = [measure.tick(mark) for mark in marks]
     parts += [
         svg.text(x(m), height - 27, w, "tick", "middle") for m, w in zip(marks, words, strict=True)
     ]
-    parts.append(svg.text((left + right) / 2, height - 6, f"{metric}, %", "axis", "middle"))
+    parts.append(svg.text((left + right) / 2, height - 6, measure.axis, "axis", "middle"))
     for place, one in enumerate(ordered):
         middle = 6 + step * (place + (0.5 if beside else 0.68))
-        parts.append(_group(one, _dot_row(one, x, middle, (beside, left, right))))
-    return svg.figure(width, height, f"{metric} of each approach", "chart", parts)
+        parts.append(_group(one, _dot_row(one, x, middle, (beside, left, right), measure)))
+    return svg.figure(width, height, f"{measure.name} of each approach", "chart", parts)
 
 
 def _extent(point: Point) -> list[float]:
     return [point.mean, *point.draws, *(v for v in (point.low, point.high) if v is not None)]
 
 
-def _dot_row(one: Series, x: svg.Scale, y: float, place: tuple[bool, float, float]) -> list[Markup]:
+def _dot_row(
+    one: Series, x: svg.Scale, y: float, place: tuple[bool, float, float], measure: Measure
+) -> list[Markup]:
     beside, left, right = place
     point = one.points[0]
     name = svg.text(left - 14, y + 4.5, shortened(one.title, 36), "direct", "end")
@@ -204,7 +212,7 @@ def _dot_row(one: Series, x: svg.Scale, y: float, place: tuple[bool, float, floa
     if point.low is not None and point.high is not None:
         parts.append(svg.line(x(point.low), y, x(point.high), y, "line"))
     parts.append(svg.marker(one.index, x(point.mean), y, 5.5))
-    return [*parts, svg.text(right + 10, y + 4.5, f"{100 * point.mean:.1f}", "value")]
+    return [*parts, svg.text(right + 10, y + 4.5, measure.value(point.mean), "value")]
 
 
 def training_curve(

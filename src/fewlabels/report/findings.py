@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
 from fewlabels.report import words
+from fewlabels.report.measures import Measure, measure_of
 from fewlabels.report.words import Record, number, record, records
 
 SYMBOLS = {"helps": "▲", "hurts": "▼", "undecided": "◆"}
@@ -53,10 +55,15 @@ class Comparison:
         return self.shots[-1]
 
     @property
+    def measure(self) -> Measure:
+        """Return how the compared score is written."""
+        target = record(record(self.found.get("inspect")).get("target"))
+        return measure_of(str(self.primary.get("metric") or "accuracy"), target)
+
+    @property
     def metric(self) -> str:
         """Return the words for the compared score."""
-        name = str(self.primary.get("metric") or "accuracy")
-        return words.METRICS.get(name, name)
+        return self.measure.name
 
     def mean(self, arm: Any, shots: float | None) -> float | None:
         """Return the mean score of an arm, or None where it was not measured."""
@@ -83,9 +90,9 @@ def headline(comparison: Comparison) -> Record:
     return {
         "verdict": verdict if verdict in SYMBOLS else "",
         "sentence": str(primary.get("sentence") or _sentence(comparison)),
-        "detail": _detail(primary),
-        "seen": _detectable(primary),
-        "strip": strip(primary, reach([primary])),
+        "detail": _detail(comparison.measure, primary),
+        "seen": _detectable(comparison.measure, primary),
+        "strip": strip(comparison.measure, primary, reach(comparison.measure, [primary])),
         "pair": (comparison.title(primary.get("arm")), comparison.title(primary.get("baseline"))),
     }
 
@@ -94,7 +101,7 @@ def _sentence(comparison: Comparison) -> str:
     primary = comparison.primary
     arm = words.inside(comparison.title(primary.get("arm")))
     baseline = words.inside(comparison.title(primary.get("baseline")))
-    where = words.shots_words(primary.get("shots"))
+    where = comparison.measure.shots(primary.get("shots"))
     if primary.get("verdict") == "helps":
         return f"With {where}, {arm} beats {baseline}."
     if primary.get("verdict") == "hurts":
@@ -102,29 +109,30 @@ def _sentence(comparison: Comparison) -> str:
     return f"With {where}, it stays undecided whether {arm} beats {baseline}."
 
 
-def _detail(primary: Record) -> str:
+def _detail(measure: Measure, primary: Record) -> str:
     difference = number(primary.get("difference"))
     if difference is None:
         return ""
-    text = f"Difference in {words.METRICS.get(str(primary.get('metric')), 'accuracy')}: "
-    text += f"{words.points(difference)} percentage points"
+    text = f"{measure.change} in {measure.name}: {measure.difference(difference)}"
+    text += " percentage points" if measure.share else f" {measure.unit}".rstrip()
     if number(primary.get("low")) is not None and number(primary.get("high")) is not None:
-        low, high = words.points(primary["low"]), words.points(primary["high"])
+        low, high = measure.difference(primary["low"]), measure.difference(primary["high"])
         text += f" (95 % interval {low} to {high})"
     return text + "."
 
 
-def _detectable(primary: Record) -> str:
+def _detectable(measure: Measure, primary: Record) -> str:
     least = number(primary.get("detectable"))
     if least is None:
         return "The smallest difference this design could have seen is not known."
-    text = f"The smallest difference this design could have seen is {100 * least:.1f} points"
+    size = f"{measure.size(least)} {measure.points}".rstrip()
+    text = f"The smallest difference this design could have seen is {size}"
     if primary.get("verdict") == "undecided":
         text += ": a smaller one may exist and would look just like this"
     return text + "."
 
 
-def strip(row: Record, limit: float) -> Record | None:
+def strip(measure: Measure, row: Record, limit: float) -> Record | None:
     """Place a difference and its interval on a line from -limit to +limit, in percent."""
     difference, low, high = (number(row.get(k)) for k in ("difference", "low", "high"))
     if difference is None:
@@ -140,15 +148,19 @@ def strip(row: Record, limit: float) -> Record | None:
         "left": place(low),
         "width": round(place(high) - place(low), 2),
         "blind": (place(-blind), round(place(blind) - place(-blind), 2)) if blind else None,
-        "ends": (words.points(-limit), words.points(limit)),
+        "ends": (measure.difference(-limit), f"{measure.difference(limit)} {measure.points}"),
     }
 
 
-def reach(rows: list[Record]) -> float:
+def reach(measure: Measure, rows: list[Record]) -> float:
     """Return the half-width of a common axis for differences, a round number above all ends."""
     ends = [abs(v) for r in rows for k in ("difference", "low", "high") if (v := number(r.get(k)))]
-    most = max([0.01, *ends]) * 1.08
-    rounds = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, most)
+    most = max([0.01, *ends] if measure.share else [*ends, 1e-12]) * 1.08
+    if measure.share:
+        rounds: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, most)
+    else:
+        power = 10.0 ** math.floor(math.log10(most))
+        rounds = (power, 2 * power, 3 * power, 5 * power, 10 * power, most)
     return next(limit for limit in rounds if limit >= most)
 
 
@@ -195,13 +207,15 @@ def _worth_telling(comparison: Comparison, arm: str, baseline: str, rows: list[R
 def _told(comparison: Comparison, verdict: str, arm: str, baseline: str, rows: list[Record]) -> str:
     rows = sorted(rows, key=lambda r: shots_of(r.get("shots")) or float("inf"))
     shots = [shots_of(row.get("shots")) for row in rows]
+    measure = comparison.measure
     where = words.joined([f"{s:g}" for s in shots if s])
-    noun = "label per class" if where == "1" else "labels per class"
+    noun = measure.shots(1 if where == "1" else 2).partition(" ")[2]
     place = f"{where} {noun}" if where else words.shots_words(None)
-    by = words.joined([words.points(r["difference"]).lstrip(f"+{words.MINUS}") for r in rows])
+    by = words.joined([measure.size(r["difference"]) for r in rows])
     verb = "beats" if verdict == "helps" else "loses to"
     other = words.inside(comparison.title(baseline))
-    return f"{comparison.title(arm)} {verb} {other} with {place}, by {by} points."
+    size = f"{by} {measure.points}".rstrip()
+    return f"{comparison.title(arm)} {verb} {other} with {place}, by {size}."
 
 
 def _untested_losses(
@@ -217,7 +231,7 @@ def _untested_losses(
         plain = words.start_of(other) in ("pixels", "scratch") and name != arm
         if mine is None or theirs is None or not plain or (arm, name) in tested:
             continue
-        if mine < theirs:
+        if comparison.measure.rank(mine) > comparison.measure.rank(theirs):
             told.append(("hurts", _scored_below(comparison, (arm, name), (mine, theirs))))
     return told
 
@@ -226,9 +240,12 @@ def _scored_below(
     comparison: Comparison, pair: tuple[str, str], scores: tuple[float, float]
 ) -> str:
     arm, other = comparison.title(pair[0]), words.inside(comparison.title(pair[1]))
-    where = words.shots_words(comparison.focus)
-    mine, theirs = (words.percent(score) for score in scores)
+    measure = comparison.measure
+    where = measure.shots(comparison.focus)
+    mine, theirs = (measure.value(score) for score in scores)
+    unit = "%" if measure.share else measure.unit
     return (
-        f"{arm} scored below {other} with {where}: {mine} against {theirs} %. "
-        "This pair was not tested, so it may be chance."
+        f"{arm} scored {'above' if measure.falls else 'below'} {other} with {where}: "
+        f"{f'{mine} against {theirs} {unit}'.rstrip()}. This pair was not tested, so it may be "
+        "chance."
     )

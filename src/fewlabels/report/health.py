@@ -7,6 +7,7 @@ from typing import Any
 
 from fewlabels.data.likeness import APART
 from fewlabels.report import words
+from fewlabels.report.numbers import histogram, number_facts
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record, records
 
@@ -34,6 +35,7 @@ def data_health(found: Record) -> Record | None:
         "facts": _facts(found, counts),
         "classes": _class_bars(counts),
         "rest": _rest(counts),
+        "histogram": histogram(record(found.get("target"))),
         "warnings": words.texts(found.get("warnings")),
         "quarantine": _rows(found.get("quarantine"), ("path", "reason")),
         "duplicates": [words.texts(group) for group in _list(found.get("duplicates"))][:_LISTED],
@@ -58,6 +60,7 @@ def _facts(found: Record, counts: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("without", words.count(found.get("unlabelled")), ""),
         ("classes", str(len(counts)) if counts else words.MISSING, ""),
     ]
+    facts += number_facts(record(found.get("target")))
     splits = record(found.get("splits"))
     facts += [(f"in {name}", words.count(amount), "") for name, amount in splits.items()]
     imbalance = number(found.get("imbalance"))

@@ -8,11 +8,21 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fewlabels.report import explained, figures, findings, health, maps, scores, tables, words
+from fewlabels.report import (
+    explained,
+    figures,
+    findings,
+    health,
+    maps,
+    numbers,
+    scores,
+    tables,
+    words,
+)
 from fewlabels.report.findings import Comparison
 from fewlabels.report.reading import Folder, Training, read_folder
 from fewlabels.report.single import single_run
-from fewlabels.report.words import Record, number, record
+from fewlabels.report.words import Record, record
 from fewlabels.results.files import write_atomic
 
 _WIDE, _NARROW = 960, 340
@@ -76,8 +86,10 @@ def _context(folder: Folder) -> dict[str, Any]:
         "symbols": findings.SYMBOLS,
         "scores": scores.score_rows(evaluation),
         "confusion": scores.confusion(evaluation, names),
+        "scatter": numbers.scatter(evaluation),
         "per_class": scores.per_class(evaluation),
         "mistakes": scores.mistakes(folder.mistakes),
+        "errors": numbers.largest_errors(folder.mistakes, evaluation),
         "trainings": [_training(one) for one in folder.trainings],
         "map": _map(folder, names or list(record(inspected.get("classes")))),
         "explained": explained.explanation(folder.explained),
@@ -110,6 +122,7 @@ def _compared(folder: Folder) -> Record:
         "savings": tables.savings_table(comparison),
         "cost": tables.cost_table(comparison),
         "metric": comparison.metric,
+        "measure": comparison.measure,
         "facts": [],
         "evaluation": test,
         "split": str(test.get("split") or "test"),
@@ -117,7 +130,7 @@ def _compared(folder: Folder) -> Record:
 
 
 def _failed(comparison: Comparison, cell: Record) -> str:
-    where = words.shots_words(cell.get("shots"))
+    where = comparison.measure.shots(cell.get("shots"))
     return f"{comparison.title(cell.get('arm'))}, {where}: {cell['failed']}"
 
 
@@ -126,14 +139,14 @@ def _curves(comparison: Comparison) -> Record | None:
     series = tables.all_series(comparison)
     if not series:
         return None
-    metric = comparison.metric
+    measure = comparison.measure
     if len({point.shots for one in series for point in one.points}) == 1:
-        pictures = [figures.dot_plot(series, width=w, metric=metric) for w in (_WIDE, _NARROW)]
-        where = words.shots_words(comparison.shots[0])
+        pictures = [figures.dot_plot(series, width=w, measure=measure) for w in (_WIDE, _NARROW)]
+        where = measure.shots(comparison.shots[0])
         return {"pictures": pictures, "legend": [], "rows": True, "where": where}
     chance = _chance(comparison)
     pictures = [
-        figures.label_efficiency(series, width=w, height=h, metric=metric, chance=chance)
+        figures.label_efficiency(series, width=w, height=h, measure=measure, chance=chance)
         for w, h in ((_WIDE, 480), (_NARROW, 330))
     ]
     return {"pictures": pictures, "legend": [_legend(s) for s in series], "rows": False}
@@ -155,26 +168,35 @@ def _training(one: Training) -> Record:
     losses = [("training", "loss"), ("validation", "val_loss")]
     probes = [("live probe", "probe"), ("training", "plain_train_accuracy")]
     probes.append(("validation", "val_accuracy"))
-    for words_of, keys, share in (("loss", losses, False), ("accuracy, %", probes, True)):
+    shares = [("live probe", "probe_r2"), ("training", "plain_train_r2"), ("validation", "val_r2")]
+    kinds = (("loss", losses, False), ("accuracy, %", probes, True), ("R²", shares, False))
+    for words_of, keys, share in kinds:
         drawn = [(name, one.curves[key]) for name, key in keys if key in one.curves]
         if drawn:
             label = f"{words_of} of {one.title}"
             picture = figures.training_curve(drawn, share=share, label=label, kept=one.kept)
             panels.append({"words": words_of, "names": [n for n, _ in drawn], "picture": picture})
-    probe = one.curves.get("probe")
-    last = number(float(probe[-1, 1])) if probe is not None else None
     return {
         "title": one.title,
         "name": one.name,
         "panels": panels,
         "seconds": words.duration(one.seconds),
-        "probe": words.percent(last),
+        "probe": _probed(one),
         "kept": words.count(one.kept),
     }
+
+
+def _probed(one: Training) -> str:
+    """Return where the live probe ended, in words."""
+    share, r2 = one.curves.get("probe"), one.curves.get("probe_r2")
+    if share is not None:
+        return f"{words.percent(float(share[-1, 1]))} %"
+    return words.MISSING if r2 is None else f"R² {r2[-1, 1]:.2f}"
 
 
 def _map(folder: Folder, classes: list[str]) -> maps.EmbeddingMap | None:
     found = folder.embedding
     if found is None:
         return None
-    return maps.embedding_map(found.xy, found.label, found.kind, found.classes or classes)
+    names = found.classes or classes
+    return maps.embedding_map(found.xy, found.label, found.kind, names, ordered=found.ordered)

@@ -25,10 +25,16 @@ class EmbeddingMap:
     repeats: bool
     shown: int
     total: int
+    ordered: bool
 
 
 def embedding_map(
-    xy: NDArray[np.float64], label: NDArray[np.int64], kind: NDArray[np.str_], classes: list[str]
+    xy: NDArray[np.float64],
+    label: NDArray[np.int64],
+    kind: NDArray[np.str_],
+    classes: list[str],
+    *,
+    ordered: bool = False,
 ) -> EmbeddingMap:
     """Draw images as points, coloured by class, with the labelled ones ringed.
 
@@ -40,6 +46,8 @@ def embedding_map(
         ``(n,)`` int64, -1 unknown, and ``(n,)`` str.
     classes : list of str
         Names by label; a label beyond them is shown as its number.
+    ordered : bool
+        Whether they are ranges of a number, from low to high: coloured from pale to strong.
     """
     keep = _thinned_rows(kind)
     at, width, height = _fitted(xy[keep])
@@ -54,9 +62,8 @@ def embedding_map(
     names = [_name_place(one, at[label == one], classes) for one in known]
     placed = [(n, c, 100 * x / width, 100 * y / height) for n, c, x, y in names]
     picture = svg.figure(width, height, "map of the images as the network sees them", "map", parts)
-    return EmbeddingMap(
-        picture, placed if len(known) <= 20 else [], len(known) > COLOURS, len(keep), len(xy)
-    )
+    shown = placed if len(known) <= 20 else []
+    return EmbeddingMap(picture, shown, len(known) > COLOURS, len(keep), len(xy), ordered)
 
 
 def _thinned_rows(kind: NDArray[np.str_]) -> NDArray[np.int64]:

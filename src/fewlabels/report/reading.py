@@ -34,12 +34,15 @@ class Embedding:
         ``(n,)`` str: ``labelled``, ``unlabelled`` or ``test``.
     classes : list of str
         Class names stored beside the points; may be empty.
+    ordered : bool
+        Whether they are ranges of a number, from low to high.
     """
 
     xy: NDArray[np.float64]
     label: NDArray[np.int64]
     kind: NDArray[np.str_]
     classes: list[str]
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +202,13 @@ def _embedding(file: Path) -> Embedding:
         label = np.asarray(arrays["label"], dtype=np.int64)
         kind = np.asarray(arrays["kind"], dtype=np.str_)
         classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else []
+        ordered = bool(arrays["ordered"]) if "ordered" in arrays else False
     if xy.ndim != 2 or xy.shape[1] != 2 or not len(xy) == len(label) == len(kind):
         raise ValueError(f"xy {xy.shape}, label {label.shape} and kind {kind.shape} do not fit")
     good = np.isfinite(xy).all(axis=1)
     if not good.any():
         raise ValueError("no finite point")
-    return Embedding(xy[good], label[good], kind[good], classes)
+    return Embedding(xy[good], label[good], kind[good], classes, ordered)
 
 
 def _trainings(folder: Folder) -> list[Training]:
@@ -239,7 +243,8 @@ def _json_lines(file: Path) -> list[Record]:
 def _training(place: Path, root: Path, rows: list[Record], about: Record) -> Training:
     name = "" if place == root else place.name
     title = method_title(about["method"]) if about.get("method") else name or "Training"
-    keys = ("loss", "val_loss", "probe", "val_accuracy", "plain_train_accuracy", "rank")
+    accuracies = ("probe", "val_accuracy", "plain_train_accuracy")
+    keys = ("loss", "val_loss", *accuracies, "probe_r2", "val_r2", "plain_train_r2", "rank")
     curves = {key: curve for key in keys if len(curve := _curve(rows, key)) > 1}
     seconds = [s for row in rows if (s := number(row.get("seconds"))) is not None]
     stopping = record(about.get("stopping"))

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.report import words
-from fewlabels.report.words import Record, number, records
+from fewlabels.report.measures import measure_of
+from fewlabels.report.words import Record, number, record, records
 
 _NUMBERED, _SHADED, _PAIRS, _BARS, _MISTAKES = 12, 40, 10, 30, 24
 _PICTURE = re.compile(r"data:image/(png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})\Z")
@@ -24,7 +25,10 @@ _NAMES = {
     "mse": "mean squared error",
     "mae": "mean absolute error",
     "r2": "R²",
+    "spearman": "rank correlation",
 }
+_PLAIN = ("nll", "brier")
+_OF_NUMBERS = ("mse", "mae", "r2", "spearman")
 
 
 def class_names(evaluation: Record) -> list[str]:
@@ -39,12 +43,21 @@ def score_rows(evaluation: Record) -> list[tuple[str, str, str]]:
         if evaluation.get(key) is None:
             continue
         value, spread = words.interval(evaluation[key])
-        if key in ("nll", "brier", "mse", "mae", "r2"):
+        if key in _OF_NUMBERS:
+            value, spread = _number(evaluation, key)
+        elif key in _PLAIN:
             value, spread = _plain(evaluation[key]), ""
         else:
             value += " %" if value != words.MISSING else ""
         rows.append((name, value, spread))
     return rows
+
+
+def _number(evaluation: Record, key: str) -> tuple[str, str]:
+    """Return a score of predicted numbers in its unit, and its interval."""
+    measure = measure_of(key, record(evaluation.get("target")))
+    value, spread = measure.interval(evaluation[key])
+    return f"{value} {measure.unit}".rstrip(), spread
 
 
 def _plain(value: Any) -> str:
@@ -158,13 +171,14 @@ def mistakes(found: list[Record]) -> list[Record]:
             "label": words.name_of(row.get("label")),
             "predicted": words.name_of(row.get("predicted")),
             "probability": words.percent(row.get("probability")),
-            **_picture(row.get("thumbnail")),
+            **picture(row.get("thumbnail")),
         }
         for row in found[:_MISTAKES]
+        if "label" in row
     ]
 
 
-def _picture(value: Any) -> Record:
+def picture(value: Any) -> Record:
     """Accept base64 pictures alone, so that no address can slip into the page."""
     match = _PICTURE.match(value) if isinstance(value, str) else None
     if match is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fewlabels.report import words
 from fewlabels.report.health import likeness_facts
+from fewlabels.report.measures import measure_of
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record
 
@@ -17,6 +18,7 @@ _EMPTY: Record = {
     "savings": [],
     "cost": None,
     "metric": "accuracy",
+    "measure": measure_of("accuracy"),
 }
 
 
@@ -51,44 +53,82 @@ def _pretrained(results: Record) -> str:
     backbone = f" ({results['backbone']})" if results.get("backbone") else ""
     taken = words.duration(results.get("seconds"))
     after = f" for {taken}" if taken != words.MISSING else ""
-    value, _ = words.interval(results.get("probe"))
+    r2 = results.get("probe_score") == "r2"
+    value, _ = measure_of("r2").interval(results.get("probe")) if r2 else _share(results)
     if value == words.MISSING:
         return f"{method}{backbone} was trained{after}; no labels were there to probe it with."
+    if r2:
+        return f"{method}{backbone} was trained{after}; R² of its nearest neighbours is {value}."
     return (
         f"{method}{backbone} was trained{after}; its nearest neighbours get "
         f"{value} % of the visible labels right."
     )
 
 
+def _share(results: Record) -> tuple[str, str]:
+    return words.interval(results.get("probe"))
+
+
 def _classified(results: Record, evaluation: Record) -> str:
     start = words.inside(words.method_title(results.get("start") or results.get("method") or ""))
-    beginning = f"The classifier started from {start}" if start else "The classifier"
+    noun = "The regressor" if evaluation.get("mse") else "The classifier"
+    beginning = f"{noun} started from {start}" if start else noun
     images = number(evaluation.get("n"))
     amount = f"{images:,.0f} held-out images" if images else "the held-out images"
     value, _ = words.interval(evaluation.get("accuracy"))
     if value != words.MISSING:
         return f"{beginning} gets {value} % of {amount} right."
-    error = record(evaluation.get("mae")).get("value", evaluation.get("mae"))
-    if number(error) is not None:
-        return f"{beginning} is off by {error:.3g} on average over {amount}."
+    measure = measure_of("mae", record(evaluation.get("target")))
+    error, _ = measure.interval(evaluation.get("mae"))
+    if error != words.MISSING:
+        size = f"{error} {measure.unit}".rstrip()
+        return f"{beginning} is off by {size} on average over {amount}."
     return f"{beginning} was scored on {amount}."
 
 
 def _detail(results: Record, evaluation: Record) -> str:
-    _, spread = words.interval(evaluation.get("accuracy") or results.get("probe"))
-    lead = f"95 % interval {spread.strip('()')} %. " if spread else ""
+    if evaluation.get("mse") or results.get("probe_score") == "r2":
+        lead = _lead_of_number(results, evaluation)
+    else:
+        _, spread = words.interval(evaluation.get("accuracy") or results.get("probe"))
+        lead = f"95 % interval {spread.strip('()')} %. " if spread else ""
     return f"{lead}Only a comparison can tell whether pre-training helped: run `fewlabels compare`."
+
+
+def _lead_of_number(results: Record, evaluation: Record) -> str:
+    key = "mae" if evaluation.get("mae") else "r2"
+    measure = measure_of(key, record(evaluation.get("target")))
+    _, bounds = measure.interval(evaluation.get("mae") or results.get("probe"))
+    return f"95 % interval {bounds.strip('()')} {measure.unit}".rstrip() + ". " if bounds else ""
+
+
+def _number_tiles(evaluation: Record) -> list[tuple[str, str, str, str]]:
+    """Return the scores of a regressor, in units."""
+    shown = []
+    for key in ("mae", "r2"):
+        measure = measure_of(key, record(evaluation.get("target")))
+        value, bounds = measure.interval(evaluation.get(key))
+        name = measure.name[:1].upper() + measure.name[1:]
+        shown.append((name, value, measure.unit, bounds))
+    return shown
+
+
+def _probe_tile(results: Record) -> tuple[str, str, str, str]:
+    r2 = results.get("probe_score") == "r2"
+    probe, spread = measure_of("r2" if r2 else "accuracy").interval(results.get("probe"))
+    unit = "R²" if r2 else "%"
+    return "Live probe", probe, unit, f"{spread} leave-one-out neighbours".strip()
 
 
 def _tiles(results: Record, evaluation: Record) -> list[Record]:
     accuracy, spread = words.interval(evaluation.get("accuracy"))
     f1, f1_spread = words.interval(evaluation.get("f1_macro"))
-    probe, probe_spread = words.interval(results.get("probe"))
     rate = number(results.get("images_per_second"))
     shown = [
         ("Accuracy", accuracy, "%", spread),
         ("Macro F1", f1, "%", f1_spread),
-        ("Live probe", probe, "%", f"{probe_spread} leave-one-out neighbours".strip()),
+        *_number_tiles(evaluation),
+        _probe_tile(results),
         (
             "Time",
             words.duration(results.get("seconds")),

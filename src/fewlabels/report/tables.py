@@ -37,8 +37,10 @@ def _point(comparison: Comparison, arm: str, shots: float | None) -> Point | Non
     if row is None:
         return None
     low, high = number(row.get("low")), number(row.get("high"))
-    note = f"{comparison.title(arm)}, {words.shots_words(shots)}: {words.percent(row['mean'])} %"
-    note += f" {words.spread(low, high)}" if words.spread(low, high) else ""
+    measure = comparison.measure
+    unit = "%" if measure.share else measure.unit
+    note = f"{comparison.title(arm)}, {measure.shots(shots)}: {measure.value(row['mean'])} {unit}"
+    note = " ".join([note.rstrip(), measure.bounds(low, high)]).rstrip()
     seeds = number(row.get("seeds"))
     note += f", {seeds:g} repeats" if seeds else ""
     cells = comparison.cells_of(arm, shots)
@@ -52,27 +54,29 @@ def arms_table(comparison: Comparison) -> Record | None:
     if not comparison.arms:
         return None
     focus, columns = comparison.focus, comparison.shots
-    best = {s: max((comparison.mean(a, s) or -1.0) for a in comparison.arms) for s in columns}
+    measure = comparison.measure
+    best = {s: measure.best(comparison.mean(a, s) for a in comparison.arms) for s in columns}
     rows = [_arm_row(comparison, name, best) for name in comparison.arms]
-    rows.sort(key=lambda row: -(row["mean"] if row["mean"] is not None else -1.0))
-    headings = ["all labels" if s is None else f"{s:g} / class" for s in columns]
+    rows.sort(key=lambda row: measure.rank(row["mean"]))
+    headings = [measure.heading(s) for s in columns]
     return {
         "headings": headings,
         "focus": columns.index(focus) if focus in columns else -1,
         "rows": rows,
-        "focus_words": words.shots_words(focus),
+        "focus_words": measure.shots(focus),
+        "measure": measure,
         "baseline": words.inside(comparison.title(comparison.primary.get("baseline"))),
     }
 
 
-def _arm_row(comparison: Comparison, name: str, best: dict[float | None, float]) -> Record:
-    focus, arm = comparison.focus, comparison.arms[name]
+def _arm_row(comparison: Comparison, name: str, best: dict[float | None, float | None]) -> Record:
+    focus, arm, measure = comparison.focus, comparison.arms[name], comparison.measure
     scores = []
     for shots in best:
         row = record(comparison.curves.get((name, shots)))
         mean = number(row.get("mean"))
-        spread = words.spread(row.get("low"), row.get("high"))
-        scores.append((words.percent(mean), spread, mean is not None and mean == best[shots]))
+        spread = measure.bounds(row.get("low"), row.get("high"))
+        scores.append((measure.value(mean), spread, mean is not None and mean == best[shots]))
     cells = comparison.cells_of(name, focus)
     return {
         "name": name,
@@ -118,33 +122,36 @@ def verdicts_table(comparison: Comparison) -> Record | None:
     rows = main + rest
     tally = [f"{sum(r['verdict'] == v for r in rows)} {v}" for v in SYMBOLS]
     tables = [(main, main_ends), (rest, rest_ends)]
-    return {"tables": tables, "total": len(rows), "tally": words.joined(tally)}
+    points = comparison.measure.points
+    return {"tables": tables, "total": len(rows), "tally": words.joined(tally), "points": points}
 
 
 def _verdict_rows(
     comparison: Comparison, rows: list[Record]
 ) -> tuple[list[Record], tuple[str, str]]:
     """Return rows drawn on one axis, and the words for its ends."""
-    limit = reach(rows)
+    measure = comparison.measure
+    limit = reach(measure, rows)
     drawn = [_verdict_row(comparison, row, limit) for row in rows]
-    return drawn, (words.points(-limit), words.points(limit))
+    return drawn, (measure.difference(-limit), measure.difference(limit))
 
 
 def _verdict_row(comparison: Comparison, row: Record, limit: float) -> Record:
     low, high = number(row.get("low")), number(row.get("high"))
     bounded = low is not None and high is not None
     detectable = number(row.get("detectable"))
+    measure = comparison.measure
     return {
         "shots": shots_of(row.get("shots")),
-        "where": words.shots_words(row.get("shots")),
+        "where": measure.shots(row.get("shots")),
         "arm": comparison.title(row.get("arm")),
         "baseline": words.inside(comparison.title(row.get("baseline"))),
         "verdict": str(row.get("verdict") or ""),
-        "difference": words.points(row.get("difference")),
-        "spread": f"({words.points(low)} to {words.points(high)})" if bounded else "",
+        "difference": measure.difference(row.get("difference")),
+        "spread": f"({measure.difference(low)} to {measure.difference(high)})" if bounded else "",
         "p": words.probability(row.get("p_holm", row.get("p"))),
-        "detectable": words.MISSING if detectable is None else f"{100 * detectable:.1f}",
-        "strip": strip(row, limit),
+        "detectable": measure.size(detectable),
+        "strip": strip(measure, row, limit),
     }
 
 
@@ -159,7 +166,7 @@ def savings_table(comparison: Comparison) -> list[Record]:
         if row.get("arm") not in (comparison.declared.get("arm"), chosen):
             continue
         factor, low, high = (number(row.get(key)) for key in ("factor", "low", "high"))
-        if factor is None and low is None:
+        if factor is None and not low:
             continue
         said = f"at least {low:.1f} times" if factor is None else f"{factor:.1f} times"
         bounds = "" if low is None else _bounds(low, high)
@@ -167,7 +174,7 @@ def savings_table(comparison: Comparison) -> list[Record]:
             {
                 "arm": comparison.title(row.get("arm")),
                 "baseline": words.inside(comparison.title(row.get("baseline"))),
-                "where": words.shots_words(row.get("shots")),
+                "where": comparison.measure.shots(row.get("shots")),
                 "said": said,
                 "bounds": "" if factor is None else bounds,
             }
@@ -215,23 +222,35 @@ def tiles(comparison: Comparison, test: Record) -> list[Record]:
     name = best.get("name") or comparison.primary.get("arm")
     # Both scores where the choice was made: at the most labels.
     shots = shots_of(best["shots"]) if "shots" in best else focus
-    where = words.shots_words(shots)
+    measure = comparison.measure
+    where = measure.shots(shots)
     row = record(comparison.curves.get((str(name), shots)))
     # The mean over repeats, as the baseline's beside it; the one classifier has its own section.
-    value, spread = words.interval(_as_interval(row) if row else test.get("accuracy"))
+    metric = str(comparison.primary.get("metric") or "accuracy")
+    value, spread = measure.interval(_as_interval(row) if row else test.get(metric))
     note = f"{comparison.title(name)}, {where}" if name else ""
     baseline = comparison.primary.get("baseline")
     base = record(comparison.curves.get((str(baseline), shots)))
-    base_value, base_spread = words.interval(_as_interval(base))
+    base_value, base_spread = measure.interval(_as_interval(base))
+    unit, about = ("%", "") if measure.share else (measure.unit, measure.name)
     looks = number(found.get("looks_at_test"))
     shown = [
-        _tile("Chosen approach", value, "%", f"{spread}\n{note}"),
-        _tile("Baseline", base_value, "%", f"{base_spread}\n{comparison.title(baseline)}, {where}"),
+        _tile("Chosen approach", value, unit, _lines(about, spread, note)),
+        _tile(
+            "Baseline",
+            base_value,
+            unit,
+            _lines(about, base_spread, f"{comparison.title(baseline)}, {where}"),
+        ),
         _saving_tile(comparison, name, shots),
         _tile("Whole comparison", words.duration(found.get("seconds")), "", _repeats(comparison)),
         _tile("Looks at the test set", words.count(looks), "", _looks_note(looks)),
     ]
     return [tile for tile in shown if tile and tile["value"] != words.MISSING]
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
 
 
 def _tile(label: str, value: str, unit: str, note: str) -> Record:

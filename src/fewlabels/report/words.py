@@ -21,6 +21,7 @@ METRICS = {
 _STARTS = {
     "scratch": "Training from scratch",
     "pixels": "Raw pixels",
+    "mean": "Mean of the labels",
     "random": "Untrained encoder",
     "autoencoder": "Autoencoder",
     "denoising": "Denoising autoencoder",
@@ -49,7 +50,7 @@ _TRANSFERS = {
     "centroid": "nearest class mean",
     "knn": "nearest neighbours",
 }
-_PLAIN_STARTS = ("scratch", "pixels", "random")
+_PLAIN_STARTS = ("scratch", "pixels", "mean", "random")
 
 
 def number(value: Any) -> float | None:
@@ -207,7 +208,7 @@ def _arm_title(arm: Record) -> str:
     if start not in _STARTS:
         return str(arm.get("name", MISSING))
     suffix = str(arm.get("name", "")).partition("+")[2] or str(arm.get("transfer") or "")
-    if start == "scratch" or not suffix or suffix == "none":
+    if start in ("scratch", "mean") or not suffix or suffix == "none":
         return _STARTS[start]
     return f"{_STARTS[start]} + {_TRANSFERS.get(suffix, suffix)}"
 

@@ -79,6 +79,33 @@ class Stopping(Record):
     said: str
 
 
+class Histogram(Record):
+    """How many values lie between each two edges."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class Target(Record):
+    """The number that is predicted."""
+
+    name: str
+    unit: str
+
+
+class TargetSummary(Target):
+    """What is known of the numbers to be predicted."""
+
+    count: int
+    missing: int
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    quantiles: dict[str, float]
+    histogram: Histogram
+
+
 class ClassScore(Record):
     """How one class fared."""
 
@@ -187,12 +214,20 @@ class Forecast(Bounded):
 
 
 class Prediction(Record):
-    """What a classifier says of one image."""
+    """What a classifier, or a regressor, says of one image."""
 
     path: str
-    label: str | None
-    probability: float | None
-    probabilities: dict[str, float | None] | None
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float | None] | None = None
+    value: float | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        given = self.model_fields_set
+        if not (given.issuperset(("label", "probability", "probabilities")) or "value" in given):
+            raise ValueError("needs label, probability and probabilities, or value")
+        return self
 
 
 class Neighbour(Record):

@@ -29,6 +29,8 @@ from fewlabels.results.rows import (
     Record,
     SavingRow,
     Stopping,
+    Target,
+    TargetSummary,
     VerdictRow,
     Versioned,
 )
@@ -79,6 +81,7 @@ class InspectResult(Versioned):
     imbalance: float | None
     warnings: list[str]
     likeness: Likeness | None = None
+    target: TargetSummary | None = None
 
 
 class PretrainResult(Versioned):
@@ -118,6 +121,9 @@ class EvaluateResult(Versioned):
     mse: Interval | None = None
     mae: Interval | None = None
     r2: Interval | None = None
+    spearman: Interval | None = None
+    target: Target | None = None
+    pairs: list[tuple[float, float]] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 from fewlabels.pipeline.starts import names_start
 from fewlabels.study.given import Given
+from fewlabels.transfer.regressors import REGRESSORS
 
 TRANSFERS = (
     "features",
@@ -31,6 +32,17 @@ DEFAULT_ARMS = (
     "simclr+features",
     "simclr+parameters",
 )
+# Where a number is predicted: with the constant that any model has to beat.
+NUMBER_ARMS = (
+    "scratch",
+    "mean",
+    "pixels",
+    "random+features",
+    "autoencoder+features",
+    "autoencoder+parameters",
+    "simclr+features",
+    "simclr+parameters",
+)
 RECOMMENDED = "simclr+features"
 
 # Where there are too few labels to choose by (1 to 3 a class), the first of these wins that
@@ -44,6 +56,7 @@ FIXED_ORDER = (
     "pixels",
     "random+features",
     "scratch",
+    "mean",
 )
 
 _WORDS = {
@@ -56,6 +69,13 @@ _WORDS = {
     "spreading": "frozen features, labels spread over the unlabelled images",
     "parameters": "head first, then all weights trained",
     "structure": "what fits carried into another network, all of it trained",
+}
+_NUMBER_WORDS = {
+    **_WORDS,
+    "features": "frozen features, ridge regression averaged with the nearest neighbours",
+    "ridge": "frozen features, ridge regression (penalty by leave-one-out)",
+    "knn": "frozen features, mean of the nearest neighbours",
+    "mean": "the mean of the labelled images, whatever the image",
 }
 
 
@@ -82,6 +102,8 @@ class Arm:
         The network that ``structure`` carries weights into; the start's own if empty.
     imbalance : str
         What it does about classes of unequal size: see `fewlabels.transfer.imbalance`.
+    numeric : bool
+        Whether it predicts a number.
     """
 
     name: str
@@ -93,6 +115,7 @@ class Arm:
     given: Given | None = field(default=None, compare=False, repr=False)
     into: str = ""
     imbalance: str = "none"
+    numeric: bool = False
 
     @property
     def trains(self) -> bool:
@@ -106,13 +129,16 @@ class Arm:
 
     def describe(self) -> dict[str, str | None]:
         """Return the arm as a row of ``comparison.json``."""
+        how = (_NUMBER_WORDS if self.numeric else _WORDS)[self.transfer]
         starts = {
             "scratch": "all weights trained from scratch on the labels",
-            "pixels": f"raw pixels, {_WORDS[self.transfer].removeprefix('frozen features, ')}",
-            "random": f"an untrained network: {_WORDS[self.transfer]}",
-            "pretrained": f"{self.method} pre-training, then {_WORDS[self.transfer]}",
-            "given": f"the weights of {self.source}, then {_WORDS[self.transfer]}",
+            "pixels": f"raw pixels, {how.removeprefix('frozen features, ')}",
+            "random": f"an untrained network: {how}",
+            "pretrained": f"{self.method} pre-training, then {how}",
+            "given": f"the weights of {self.source}, then {how}",
         }
+        if self.transfer == "mean":
+            starts["pixels"] = how
         return {
             "name": self.name,
             "start": self.start,
@@ -123,6 +149,31 @@ class Arm:
             "imbalance": self.imbalance,
             "description": starts[self.start],
         }
+
+
+def default_arms(target: str | None) -> tuple[str, ...]:
+    """Return what competes where nobody says: for classes, or for the number `target`."""
+    return DEFAULT_ARMS if target is None else NUMBER_ARMS
+
+
+def arm_of_numbers(arm: Arm) -> Arm:
+    """Return an arm as it is where a number is predicted.
+
+    Raises
+    ------
+    UsageError
+        Its small model is one of classes.
+    """
+    known = ("parameters", "structure", *REGRESSORS)
+    # Said by nobody: what pixels are by default.
+    transfer = "ridge" if arm.name.strip() == "pixels" else arm.transfer
+    if transfer not in known:
+        raise UsageError(
+            "usage.arm",
+            f"{arm.name!r}: {transfer} tells classes apart, and a number is to be predicted",
+            f"one of: {', '.join(known)}",
+        )
+    return replace(arm, transfer=transfer, numeric=True)
 
 
 def parse_arm(text: str) -> Arm:
@@ -152,6 +203,8 @@ def parse_arm(text: str) -> Arm:
     if (transfer and transfer not in TRANSFERS) or (into and transfer != "structure"):
         raise unknown("transfer", f"{transfer}:{into}" if into else transfer, TRANSFERS)
     method, _, backbone = start.partition(":")
+    if text.strip() == "mean":
+        return Arm("mean", "pixels", None, "pixels", "mean")
     if method in ("scratch", "pixels", "random"):
         return _untrained_arm(text, method, backbone, transfer)
     if method in LABELLED:
@@ -191,19 +244,28 @@ def _untrained_arm(text: str, start: str, backbone: str, transfer: str) -> Arm:
     return Arm(text, "pixels", None, "pixels", transfer or "logistic")
 
 
-def parse_arms(names: list[str]) -> list[Arm]:
+def parse_arms(names: list[str], *, target: str | None = None) -> list[Arm]:
     """Read the arms of a comparison.
+
+    Parameters
+    ----------
+    target : str, optional
+        The number that they predict; classes by default.
 
     Raises
     ------
     UsageError
-        For fewer than two, or one named twice.
+        For fewer than two, one named twice, or one that cannot predict what is asked.
     """
     if len(set(names)) < len(names):
         raise UsageError("usage.arms", f"an arm is named twice in {', '.join(names)}")
     if len(names) < 2:
         raise UsageError("usage.arms", "a comparison needs two arms or more")
     arms = [parse_arm(name) for name in names]
+    if target is not None:
+        arms = [arm_of_numbers(arm) for arm in arms]
+    elif any(arm.transfer == "mean" for arm in arms):
+        raise UsageError("usage.arm", "'mean' predicts a number, not a class", "--target COLUMN")
     kinds = [
         (arm.start, arm.method, arm.source, arm.backbone, arm.transfer, arm.into) for arm in arms
     ]

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fewlabels.core.errors import UsageError
+from fewlabels.evaluation.folds import FOLDS
 from fewlabels.pipeline.stages import finetune_steps
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.study.engine import Settings, label_count
 from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
-from fewlabels.study.selection import ENOUGH, FOLDS
 
 CLOSING = 0.08  # share of a run kept for scoring, the map, the report and the unforeseen
 FITS_AT_MOST = 0.65  # share of a run that fits may take; beyond it fine-tunes are cut short
@@ -88,7 +88,7 @@ def _fit_seconds(
         each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
         if arm.trains:
             each = finetune_steps(task, count, pretrained=not arm.at_full_rate) * costs.finetune
-        folds = FOLDS if count >= ENOUGH * task.num_classes else 0
+        folds = FOLDS if task.goal.can_choose(count) else 0
         total += each * (cells + folds)
     return total
 

@@ -1,4 +1,4 @@
-"""One cell: fit a classifier by one arm on one draw of labels, and score it on test."""
+"""One cell: fit a model by one arm on one draw of labels, and score it on test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from torch import nn
 
 from fewlabels.core.errors import ModelError
-from fewlabels.evaluation.metrics import point
 from fewlabels.models.classifier import Classifier
+from fewlabels.models.heads import answers
 from fewlabels.pipeline.stages import GRID, features, finetune, fit_head, new_backbone, score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json, replacing, to_json, write_atomic
@@ -49,7 +49,7 @@ def fit(
         Of the comparison; looked up by the number of labels.
     """
     began = time.perf_counter()
-    labels = task.dataset.labels[rows]
+    labels = task.truth[rows]
     if arm.at_full_rate:
         options = {} if arm.into else encoder.backbone.options
         fresh = new_backbone(task, arm.into or encoder.backbone_name, seed, options)
@@ -65,7 +65,7 @@ def fit(
             config=replace(SCRATCH, imbalance=arm.imbalance),
         )
         return Fitted(classifier, trained.steps, trained.images_seen, time.perf_counter() - began)
-    kind = "logistic" if arm.trains else arm.transfer
+    kind = task.goal.first_head if arm.trains else arm.transfer
     head = fit_head(encoder.space, rows, labels, task.num_classes, kind, arm.imbalance)
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
@@ -92,18 +92,17 @@ def _nearest(table: dict[str, int], count: int) -> int:
 def predict_test(
     task: Task, arm: Arm, encoder: Encoder, fitted: Fitted, rows: np.ndarray
 ) -> np.ndarray:
-    """Return test probabilities ``(n, num_classes)``; frozen features are extracted once."""
+    """Return what is said of test images, as `score`; frozen features are extracted once."""
     if arm.trains:
         return score(task, fitted.classifier, rows)
     if encoder.test_features is None:
         encoder.test_features = features(task, encoder.backbone, rows)
-    return head_probabilities(fitted.classifier.head, encoder.test_features)
+    return head_predictions(fitted.classifier.head, encoder.test_features)
 
 
-def head_probabilities(head: nn.Module, x: Any) -> np.ndarray:
-    """Return probabilities ``(n, num_classes)`` from features ``(n, F)``."""
-    result: np.ndarray = head(x).softmax(1).detach().numpy()
-    return result
+def head_predictions(head: nn.Module, x: Any) -> np.ndarray:
+    """Return probabilities ``(n, num_classes)``, or numbers ``(n,)``, from features ``(n, F)``."""
+    return answers(head, head(x))
 
 
 def score_cell(
@@ -115,17 +114,17 @@ def score_cell(
     rows: np.ndarray,
     steps: Steps,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Fit and score one cell; return its row and its test probabilities."""
+    """Fit and score one cell; return its row and what it says of the test images."""
     fitted = fit(task, arm, encoder, rows, steps, streams.training)
     test = task.dataset.rows("test")
-    probabilities = predict_test(task, arm, encoder, fitted, test)
+    predictions = predict_test(task, arm, encoder, fitted, test)
     row: dict[str, Any] = {
         "arm": arm.name,
         "shots": shots,
         "seed": streams.labels,
         "streams": asdict(streams),
         "labels": len(rows),
-        **point(task.dataset.labels[test], probabilities),
+        **task.goal.point(test, predictions),
         "seconds": encoder.seconds + fitted.seconds,
         "pretrain_seconds": encoder.seconds,
         "transfer_seconds": fitted.seconds,
@@ -134,7 +133,7 @@ def score_cell(
         "peak_memory_mb": peak_memory_mb(task.device),
         "failed": None,
     }
-    return row, probabilities
+    return row, predictions
 
 
 def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: np.ndarray) -> None:
@@ -143,14 +142,12 @@ def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: 
     Parameters
     ----------
     scores : ndarray
-        ``(n_test,)`` from `fewlabels.evaluation.metrics.image_scores`.
+        ``(n_test,)`` from the goal's `image_scores`.
     predicted : ndarray
-        ``(n_test,)`` classes.
+        ``(n_test,)`` classes, or numbers.
     """
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, scores=scores.astype(np.float32), predicted=predicted.astype(np.int32)
-    )
+    np.savez_compressed(buffer, scores=scores.astype(np.float32), predicted=predicted)
     with replacing(folder / f"{row['id']}.npz") as path:
         path.write_bytes(buffer.getvalue())
     write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")

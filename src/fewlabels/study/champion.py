@@ -1,4 +1,4 @@
-"""The chosen arm's classifier: fitted, scored on test, saved, and looked at."""
+"""The chosen arm's model: fitted, scored on test, saved, and looked at."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.evaluation.metrics import classification
 from fewlabels.explain.embedding import TEST, UNLABELLED, embedding_map, pack
-from fewlabels.explain.mistakes import worst_mistakes
 from fewlabels.models.classifier import Classifier, save_model
 from fewlabels.pipeline.stages import features, score
 from fewlabels.pipeline.task import Task
@@ -28,7 +26,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     Returns
     -------
     dict or None
-        As `fewlabels.evaluation.metrics.classification`; None where nothing was chosen.
+        As `evaluate`; None where nothing was chosen.
     """
     shots = max(comparison.shots)
     chosen = [c for c in comparison.choices if c["shots"] == shots]
@@ -44,7 +42,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     seed = training_seed(arm, shots, unit, draw)
     classifier = fit(task, arm, encoder, rows, comparison.steps, seed).classifier
     test = task.dataset.rows("test")
-    probabilities = score(task, classifier, test)
+    predictions = score(task, classifier, test)
     save_model(
         run.path / "model",
         classifier.backbone,
@@ -52,12 +50,12 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
         task.pictures,
         short_side=task.dataset.store.short_side,
         head=classifier.head,
-        classes=task.dataset.classes,
+        **task.goal.model,
         grid=classifier.grid,
     )
-    run.write_json("mistakes.json", worst_mistakes(task.dataset, test, probabilities))
+    run.write_json("mistakes.json", task.goal.mistakes(test, predictions))
     _write_map(run, task, classifier, encoder, rows, test)
-    scores = classification(task.dataset.labels[test], probabilities, list(task.dataset.classes))
+    scores = task.goal.scores(test, predictions)
     return {"schema": 1, "run": str(run.path), "split": "test", **scores, "looks_at_test": None}
 
 
@@ -75,8 +73,9 @@ def _write_map(
     places = np.concatenate([labelled, others, held])
     xy = embedding_map(features(task, classifier.backbone, places))
     # The labels of the unlabelled are hidden from the user's eyes as from the models'.
-    label = np.concatenate(
-        [task.dataset.labels[labelled], np.full(len(others), -1), task.dataset.labels[held]]
-    )
+    codes, names = task.goal.colours(np.concatenate([labelled, held]))
+    first, rest = codes[: len(labelled)], codes[len(labelled) :]
+    label = np.concatenate([first, np.full(len(others), -1), rest])
     kind = np.repeat(["labelled", "unlabelled", "test"], [len(labelled), len(others), len(held)])
-    run.write_bytes("figures/embedding.npz", pack(xy, label, kind, task.dataset.classes))
+    packed = pack(xy, label, kind, names, ordered=not task.num_classes)
+    run.write_bytes("figures/embedding.npz", packed)

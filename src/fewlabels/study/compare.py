@@ -10,7 +10,7 @@ from typing import Any
 from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import DEFAULT_ARMS
+from fewlabels.study.arms import default_arms
 from fewlabels.study.budget import dry_plan
 from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
@@ -19,6 +19,7 @@ from fewlabels.study.engine import (
     begin,
     cell_plan,
     lay_out,
+    metric_of,
     prepare,
 )
 from fewlabels.training.durations import parse_duration
@@ -35,7 +36,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     pretraining_seeds: int = 2,
     seed: int = 0,
     budget: str = "60s",
-    metric: str = "accuracy",
+    metric: str | None = None,
     imbalance: str = "none",
     policy: str = "auto",
     backbone: str = "auto",
@@ -55,11 +56,12 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         The data.
     arms : sequence of str, optional
         ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer``, or a run folder or
-        published weights with a transfer, as in ``runs/source+features``.
+        published weights with a transfer, as in ``runs/source+features``; ``mean`` where a
+        number is predicted.
     baseline : str
         The arm all others are judged against.
     labels : sequence of int, optional
-        Labels per class that stay visible; by default the labels there are.
+        Labels per class (for numbers, in all) that stay visible; by default the labels there are.
     seeds : int
         Draws of labels.
     pretraining_seeds : int
@@ -69,8 +71,9 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         The first of all these seeds.
     budget : str
         Of one cell: pre-training, which is shared, and transfer.
-    metric : str
-        ``accuracy``, ``balanced_accuracy``, ``recall_macro``, ``f1_macro`` or ``nll``.
+    metric : str, optional
+        ``accuracy`` (the default), ``balanced_accuracy``, ``recall_macro``, ``f1_macro`` or
+        ``nll``; for numbers ``mse`` (the default), ``mae`` or ``r2``.
     imbalance : str
         What every arm does about classes of unequal size, where it knows how: see
         `fewlabels.transfer.imbalance`.
@@ -100,14 +103,14 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     """
     reporter = reporter or Reporter()
     settings = Settings(
-        tuple(arms or DEFAULT_ARMS),
+        tuple(arms or default_arms(options.target)),
         baseline,
         tuple(sorted(set(labels))) if labels else None,
         seeds,
         pretraining_seeds,
         seed,
         budget,
-        metric,
+        metric_of(metric, options.target),
         policy,
         backbone,
         device,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from fewlabels.core.errors import DataError, FewlabelsError, UsageError, unknown
-from fewlabels.data.dataset import require_classes
-from fewlabels.evaluation.metrics import image_scores
 from fewlabels.pipeline.folders import begin_folder
+from fewlabels.pipeline.goals import Classes, Numbers
 from fewlabels.pipeline.keys import data_key
-from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_shortage
+from fewlabels.pipeline.parts import refuse_imbalance
+from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
@@ -38,7 +38,10 @@ from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.imbalance import IMBALANCE, head_remedy
 
-METRICS = ("accuracy", "balanced_accuracy", "recall_macro", "f1_macro", "nll")
+
+def metric_of(metric: str | None, target: str | None) -> str:
+    """Return the metric of the verdicts: as asked for, else accuracy, or the squared error."""
+    return metric or ("accuracy" if target is None else "mse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +181,14 @@ class Comparison:
         rows = self.rows(task, shots, streams.labels)
         test = task.dataset.rows("test")
         try:
-            row, probabilities = score_cell(task, arm, shots, streams, encoder, rows, self.steps)
+            row, predictions = score_cell(task, arm, shots, streams, encoder, rows, self.steps)
         except FewlabelsError as error:
             self.reporter.say(f"cell failed: {arm.name} at {shots} labels: {error}")
-            return failed_cell(arm, shots, streams, name, str(error.message))
+            return failed_cell(task, arm, shots, streams, name, str(error.message))
         row = {"id": name, **row}
-        scores = image_scores(task.dataset.labels[test], probabilities, self.settings.metric)
-        save_cell(self.folder / "cells", row, scores, probabilities.argmax(1))
+        goal = task.goal
+        scores = goal.image_scores(test, predictions, self.settings.metric)
+        save_cell(self.folder / "cells", row, scores, goal.predicted(predictions))
         return row
 
     def _choose(self, task: Task, unit: Unit, encoders: dict[str, Encoder]) -> None:
@@ -214,12 +218,15 @@ def label_count(task: Task, shots: int) -> int:
     """Return how many labelled images a number of shots comes to."""
     if shots == OWN_LABELS:
         return len(task.dataset.visible(None, 0))
-    return shots * task.num_classes
+    return task.goal.label_count(shots)
 
 
-def failed_cell(arm: Arm, shots: int, streams: Streams, name: str, why: str) -> dict[str, Any]:
+def failed_cell(
+    task: Task, arm: Arm, shots: int, streams: Streams, name: str, why: str
+) -> dict[str, Any]:
     """Return the row of a cell that could not be computed."""
-    empty = dict.fromkeys([*METRICS, "seconds", "steps", "images_seen", "peak_memory_mb"])
+    costs = ("seconds", "steps", "images_seen", "peak_memory_mb")
+    empty = dict.fromkeys([*task.goal.metrics, *costs])
     return {
         "id": name,
         "arm": arm.name,
@@ -237,24 +244,26 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
     Raises
     ------
     DataError, UsageError
-        For data without classes or test images, and settings out of range.
+        For data without labels or test images, and settings out of range.
     """
-    arms = parse_arms(list(settings.arms))
+    arms = parse_arms(list(settings.arms), target=options.target)
     if settings.baseline not in settings.arms:
         raise UsageError(
             "usage.baseline",
             f"the baseline {settings.baseline!r} is not among the arms",
             f"--arms {settings.baseline},{','.join(settings.arms)}",
         )
-    if settings.metric not in METRICS:
-        raise unknown("metric", settings.metric, METRICS)
+    known = (Classes if options.target is None else Numbers).metrics
+    if settings.metric not in known:
+        raise unknown("metric", settings.metric, known)
     if settings.imbalance not in IMBALANCE:
         raise unknown("imbalance", settings.imbalance, IMBALANCE)
+    refuse_imbalance(options.target, settings.imbalance)
     arms = [with_imbalance(arm, settings.imbalance) for arm in arms]
     if settings.backbone != "auto":
         arms = [with_backbone(arm, settings.backbone) for arm in arms]
     task = open_task(options, policy=settings.policy, device=settings.device, reporter=reporter)
-    require_classes(task.dataset)
+    task.goal.require()
     if not len(task.dataset.rows("test")):
         raise DataError(
             "data.test",
@@ -263,7 +272,7 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
             "classifier without the proof",
         )
     if settings.labels:
-        refuse_shortage(task, max(settings.labels))
+        task.goal.refuse_shortage(max(settings.labels))
     return task, [open_arm(arm, options, settings, reporter) for arm in arms]
 
 
@@ -342,7 +351,7 @@ def begin(
     said = comparison.declared
     reporter.say(
         f"declared before the run: {said['arm']} against {said['baseline']} at "
-        f"{said['shots'] or 'all'} labels per class, by {said['metric']}"
+        f"{task.goal.said(said['shots'])}, by {said['metric']}"
     )
     began = time.perf_counter()
     comparison.run()

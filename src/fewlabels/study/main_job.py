@@ -14,7 +14,7 @@ from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import pretrain
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
-from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm
+from fewlabels.study.arms import RECOMMENDED, Arm, default_arms
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
@@ -23,6 +23,7 @@ from fewlabels.study.engine import (
     begin,
     label_counts,
     lay_out,
+    metric_of,
     prepare,
 )
 from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
@@ -40,7 +41,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     seeds: int = 3,
     pretraining_seeds: int | None = None,
     seed: int = 0,
-    metric: str = "accuracy",
+    metric: str | None = None,
     imbalance: str = "none",
     policy: str = "auto",
     backbone: str = "auto",
@@ -56,7 +57,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     Parameters
     ----------
     labels : int or sequence of int, optional
-        Labels per class that stay visible; by default the labels there are.
+        Labels per class (for numbers, in all) that stay visible; by default the labels there are.
     budget : str
         Seconds or minutes of the whole command, files to report. What decoding, fine-tuning
         and choosing leave is shared out equally over the pre-trainings.
@@ -81,14 +82,14 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     whole = parse_duration(budget, units=("seconds",))
     shots = (labels,) if isinstance(labels, int) else labels
     settings = Settings(
-        tuple(arms or DEFAULT_ARMS),
+        tuple(arms or default_arms(options.target)),
         baseline,
         tuple(sorted(set(shots))) if shots else None,
         seeds,
         pretraining_seeds or 0,
         seed,
         budget,
-        metric,
+        metric_of(metric, options.target),
         policy,
         backbone,
         device,

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from fewlabels.evaluation import regression
 from fewlabels.evaluation.cells import design_of
+from fewlabels.evaluation.metrics import LOWER_IS_BETTER
 from fewlabels.evaluation.savings import curves, label_saving
 from fewlabels.evaluation.verdicts import holm, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
 
-PLAIN = ("pixels", "pixels+spreading", "random+features", "autoencoder+features")
+PLAIN = ("mean", "pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
 
 def summarise(
@@ -50,7 +52,7 @@ def summarise(
     for other in PLAIN:
         rivals = [name for name in judged if name != other]
         if other in names and other != baseline and rivals:
-            against = {**declared, "baseline": other}
+            against = {**declared, "arm": rivals[0], "baseline": other}
             table += verdict_table(cells, against, rivals, other, design=design, images=images)
     primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
     for row in table:
@@ -103,7 +105,11 @@ _METRICS = {
     "recall_macro": "macro recall",
     "f1_macro": "macro F1",
     "nll": "negative log-likelihood",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "r2": "R2",
 }
+_PLAIN_NUMBERS = frozenset({"nll", *regression.METRICS})  # all others are shares
 
 
 def sentence(row: Mapping[str, Any]) -> str:
@@ -114,25 +120,47 @@ def sentence(row: Mapping[str, Any]) -> str:
     >>> sentence({"arm": "a", "baseline": "b", "shots": 4, "metric": "accuracy",
     ...     "difference": 0.08, "low": 0.05, "high": 0.11, "verdict": "helps", "detectable": 0.04})
     'a helps: accuracy is 8.0 points (5.0 to 11.0) above b at 4 labels per class.'
+    >>> sentence({"arm": "a", "baseline": "b", "shots": 40, "metric": "mse",
+    ...     "difference": 1.5, "low": 1.2, "high": 1.8, "verdict": "helps", "detectable": 0.4})
+    'a helps: mean squared error is 1.5 (1.2 to 1.8) below b at 40 labels.'
     """
-    labels = f"{row['shots']} label{'s' if row['shots'] != 1 else ''} per class"
-    where = f"at {labels}" if row["shots"] else "with the labels there are"
-    metric = _METRICS.get(row["metric"], row["metric"])
+    metric = str(row["metric"])
+    name, where = _METRICS.get(metric, metric), _where(row["shots"], metric)
     if row["difference"] is None or row["low"] is None:
         return f"{row['arm']} against {row['baseline']} {where}: too few repetitions to judge."
-    scale, unit = (1.0, "") if row["metric"] == "nll" else (100.0, " points")
-    difference, low, high = (scale * row[name] for name in ("difference", "low", "high"))
+    unit = "" if metric in _PLAIN_NUMBERS else " points"
+    # Differences are positive where the arm is better; what falls is then below.
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    value = sign * row["difference"]
+    low, high = sorted((sign * row["low"], sign * row["high"]))
     if row["verdict"] == "undecided":
         seen = "the smallest difference this design could have seen is not known"
         if row["detectable"] is not None:
-            seen = f"this design could have seen {scale * row['detectable']:.1f}{unit}"
+            seen = f"this design could have seen {_said(row['detectable'], metric)}{unit}"
         return (
-            f"Undecided: {row['arm']} differs from {row['baseline']} by {difference:+.1f}{unit} "
-            f"({low:+.1f} to {high:+.1f}) in {metric} {where}; {seen}."
+            f"Undecided: {row['arm']} differs from {row['baseline']} by "
+            f"{_said(value, metric, signed=True)}{unit} ({_said(low, metric, signed=True)} to "
+            f"{_said(high, metric, signed=True)}) in {name} {where}; {seen}."
         )
-    side = "above" if difference > 0 else "below"
+    side = "above" if value > 0 else "below"
     low, high = sorted((abs(low), abs(high)))
     return (
-        f"{row['arm']} {row['verdict']}: {metric} is {abs(difference):.1f}{unit} "
-        f"({low:.1f} to {high:.1f}) {side} {row['baseline']} {where}."
+        f"{row['arm']} {row['verdict']}: {name} is {_said(abs(value), metric)}{unit} "
+        f"({_said(low, metric)} to {_said(high, metric)}) {side} {row['baseline']} {where}."
     )
+
+
+def _where(shots: int, metric: str) -> str:
+    """Return a label budget in words; where a number is predicted, it is one in all."""
+    if not shots:
+        return "with the labels there are"
+    noun = f"at {shots} label{'s' if shots != 1 else ''}"
+    return noun if metric in regression.METRICS else f"{noun} per class"
+
+
+def _said(value: float, metric: str, *, signed: bool = False) -> str:
+    """Return a difference of scores: shares in points, others with three digits."""
+    if metric in _PLAIN_NUMBERS:
+        digits = ",.0f" if 999.5 <= abs(value) < 1e7 else ".3g"
+        return f"{value:{'+' if signed else ''}{digits}}"
+    return f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"

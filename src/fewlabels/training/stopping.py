@@ -13,9 +13,9 @@ run that was killed ends in the same weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,16 +48,37 @@ class Check:
     plain_train_accuracy: float
 
 
-Look = Callable[[int], Check]
+@dataclass(frozen=True, slots=True)
+class NumberCheck:
+    """What was found after some step where a number is predicted.
+
+    Attributes
+    ----------
+    step : int
+        Steps that were done.
+    val_loss, val_r2 : float
+        On validation images; R2 is nan where their numbers do not vary.
+    plain_train_r2 : float
+        On training images, not augmented.
+    """
+
+    step: int
+    val_loss: float
+    val_r2: float
+    plain_train_r2: float
 
 
-def best_of(found: list[Check]) -> Check | None:
+AnyCheck = TypeVar("AnyCheck", Check, NumberCheck)
+Look = Callable[[int], Check] | Callable[[int], NumberCheck]
+
+
+def best_of(found: Sequence[AnyCheck]) -> AnyCheck | None:
     """Return the first check with the lowest loss; None where no loss was finite."""
     finite = [check for check in found if math.isfinite(check.val_loss)]
     return min(finite, key=lambda check: check.val_loss) if finite else None
 
 
-def over(found: list[Check], patience: int = PATIENCE) -> bool:
+def over(found: Sequence[AnyCheck], patience: int = PATIENCE) -> bool:
     """Say whether the last `patience` checks are all above the best one.
 
     Examples
@@ -82,21 +103,31 @@ class EarlyStopping:
         The part of it whose best weights are kept.
     look : callable
         Finds out how the network stands after a step.
+    kind : type
+        Of what it finds.
     steps, every : int
         Steps of the run, and steps between two checks; the last step is checked too.
     """
 
     def __init__(
-        self, method: Method, network: nn.Module, look: Look, *, steps: int, every: int
+        self,
+        method: Method,
+        network: nn.Module,
+        look: Callable[[int], Any],
+        *,
+        steps: int,
+        every: int,
+        kind: type[Check] | type[NumberCheck] = Check,
     ) -> None:
         self.encoder = method.encoder
         self.network = network
-        self.found: list[Check] = []
+        self.found: list[Any] = []
         self.best: dict[str, Tensor] = {}
         self._method = method
         self._look = look
         self._steps = steps
         self._every = every
+        self._kind = kind
 
     def is_over(self) -> bool:
         """Say whether training should end here."""
@@ -130,8 +161,8 @@ class EarlyStopping:
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """Take back what `state_dict` returned."""
         own = dict(state)
-        rows = own.pop(_FOUND, torch.empty(0, len(fields(Check)), dtype=torch.float64))
-        self.found = [Check(int(step), *values) for step, *values in rows.tolist()]
+        rows = own.pop(_FOUND, torch.empty(0, len(fields(self._kind)), dtype=torch.float64))
+        self.found = [self._kind(int(step), *values) for step, *values in rows.tolist()]
         best = [key for key in own if key.startswith(_BEST)]
         self.best = {key.removeprefix(_BEST): own.pop(key) for key in best}
         return self._method.load_state_dict(own)

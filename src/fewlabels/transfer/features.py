@@ -79,6 +79,16 @@ class Space:
     neighbours: Tensor
     weights: Tensor
 
+    def positions(self, rows: np.ndarray) -> Tensor:
+        """Return where rows of the data set lie in the space, ``(n,)`` int64."""
+        order = np.argsort(self.rows, kind="stable")
+        return torch.from_numpy(order[np.searchsorted(self.rows, rows, sorter=order)])
+
+    def inputs(self, rows: np.ndarray, *, whitened: bool) -> Tensor:
+        """Return the features of rows, half-whitened ``(n, K)`` or standardised ``(n, F)``."""
+        centred = self.features[self.positions(rows)] - self.mean
+        return centred @ self.turn if whitened else centred * self.scale
+
 
 def build_space(rows: np.ndarray, features: Tensor, *, first: np.ndarray | None = None) -> Space:
     """Whiten features by half and connect nearest neighbours by cosine similarity.

@@ -67,13 +67,54 @@ def leave_one_out_knn(features: Tensor, labels: np.ndarray, *, k: int = 5) -> fl
     """
     if len(labels) < 2:
         return float("nan")
+    values, near = _nearest_others(features, min(k, len(labels) - 1))
+    votes = F.one_hot(torch.from_numpy(labels)[near]).float()
+    weighted = (votes * (values / 0.1).exp()[:, :, None]).sum(1)
+    return float((weighted.argmax(1).numpy() == labels).mean())
+
+
+def leave_one_out_knn_r2(features: Tensor, targets: np.ndarray, *, k: int = 5) -> float:
+    """Return R2 of the weighted mean of the k nearest other images with a number.
+
+    Parameters
+    ----------
+    features : Tensor
+        ``(n, F)``.
+    targets : ndarray
+        ``(n,)`` float64.
+    k : int
+        Neighbours; never more than ``n - 1``.
+
+    Returns
+    -------
+    float
+        At most 1; 0 is no better than knowing the mean. NaN with fewer than two images, and
+        where the numbers do not vary.
+    """
+    guessed = leave_one_out_means(features, targets, k=k)
+    spread = float(np.var(targets))
+    if guessed is None or spread == 0:
+        return float("nan")
+    return 1 - float(((targets - guessed) ** 2).mean()) / spread
+
+
+def leave_one_out_means(features: Tensor, targets: np.ndarray, *, k: int = 5) -> np.ndarray | None:
+    """Return what the k nearest others say of each number, ``(n,)``; None with fewer than two."""
+    if len(targets) < 2:
+        return None
+    values, near = _nearest_others(features, min(k, len(targets) - 1))
+    weights = (values / 0.1).softmax(1).double().numpy()
+    guessed: np.ndarray = (weights * targets[near.numpy()]).sum(1)
+    return guessed
+
+
+def _nearest_others(features: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return similarities and places ``(n, k)`` of the nearest other images."""
     unit = F.normalize(features - features.mean(0), dim=1)
     similarity = unit @ unit.T
     similarity.fill_diagonal_(-2.0)
-    near = similarity.topk(min(k, len(labels) - 1), dim=1)
-    votes = F.one_hot(torch.from_numpy(labels)[near.indices]).float()
-    weighted = (votes * (near.values / 0.1).exp()[:, :, None]).sum(1)
-    return float((weighted.argmax(1).numpy() == labels).mean())
+    near = similarity.topk(k, dim=1)
+    return near.values, near.indices
 
 
 class LiveProbe:
@@ -107,12 +148,22 @@ class LiveProbe:
         self.sample = train[np.linspace(0, len(train) - 1, min(len(train), IMAGES)).astype(int)]
 
     def __call__(self, encoder: Backbone) -> dict[str, float]:
-        """Return ``rank`` and, where labels are visible, ``knn``."""
+        """Return ``rank`` and, where labels are visible, ``knn``; ``knn_r2`` for numbers."""
         result = {"rank": effective_rank(self._features(encoder, self.sample))}
         if self.rows is not None and len(self.rows) > 1:
             x = self._features(encoder, self.rows)
-            result["knn"] = leave_one_out_knn(x, self.dataset.labels[self.rows])
+            known = self.dataset.truth[self.rows]
+            if self.dataset.targets is None:
+                result["knn"] = leave_one_out_knn(x, known)
+            elif np.isfinite(r2 := leave_one_out_knn_r2(x, known)):
+                result["knn_r2"] = r2
         return result
+
+    def guesses(self, encoder: Backbone) -> np.ndarray | None:
+        """Return what the neighbours say of each visible number; None where there are no two."""
+        assert self.rows is not None
+        known = self.dataset.truth[self.rows]
+        return leave_one_out_means(self._features(encoder, self.rows), known)
 
     def verdict(self, encoder: Backbone) -> tuple[float, str]:
         """Return the rank and a warning in words, empty when all is well."""

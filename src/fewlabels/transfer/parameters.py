@@ -25,7 +25,7 @@ from fewlabels.models.classifier import Classifier
 from fewlabels.models.depth import stages
 from fewlabels.models.heads import LinearHead
 from fewlabels.training.optimizers import exchanged
-from fewlabels.transfer.imbalance import ClassLoss
+from fewlabels.transfer.aims import aim_of
 
 FREEZE_NORM_BELOW = 2_000  # labelled images; fewer make poor batch statistics
 
@@ -80,9 +80,9 @@ class FineTune(nn.Module):
     Parameters
     ----------
     classifier : Classifier
-        With a linear head.
+        With a linear head, or a `RegressionHead` over one.
     rows, labels : ndarray
-        ``(n,)`` int64 labelled rows of the data set and their classes.
+        ``(n,)`` int64 labelled rows of the data set and their classes, or float64 numbers.
     pictures : Pictures
         Format of the images.
     policy : Policy
@@ -112,11 +112,10 @@ class FineTune(nn.Module):
         self.policy = policy
         self.config = config
         self.freeze_norm = freeze_norm
-        # With one logit for each class.
-        classes = classifier.head.get_parameter("linear.bias").numel()
-        self.loss = ClassLoss(labels, classes, config.imbalance, config.smoothing)
-        table = torch.full((int(rows.max()) + 1,), -1, dtype=torch.int64)
-        table[torch.from_numpy(rows)] = torch.from_numpy(labels)
+        self.aim = aim_of(classifier.head, labels, config.imbalance, config.smoothing)
+        known = self.aim.encode(labels)
+        table = torch.full((int(rows.max()) + 1,), -1, dtype=known.dtype)
+        table[torch.from_numpy(rows)] = known
         self.register_buffer("table", table, persistent=False)
         self._stages = stages(classifier.backbone)
         # Only L2-SP asks for the start again.
@@ -150,14 +149,13 @@ class FineTune(nn.Module):
         x = augment(batch, self.pictures, self.policy, seed=step.seed)
         target = self.table[batch.indices]
         with step.autocast():
-            logits = self.classifier(x)
-        loss: Tensor = self.loss(logits.float(), target)
+            outputs = self.classifier(x)
+        loss, told = self.aim(outputs.float(), target)
         if self.config.l2_sp:
             loss = loss + self.config.l2_sp * self._distance()
         step.backward(loss, "finetune")
         step.apply("finetune")
-        hits = (logits.detach().argmax(1) == target).float().mean()
-        return {"loss": loss.detach(), "train_accuracy": hits}
+        return {"loss": loss.detach(), **told}
 
     def _distance(self) -> Tensor:
         """Return half the squared distance of the backbone from its start."""

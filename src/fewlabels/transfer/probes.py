@@ -71,9 +71,7 @@ def logistic(
 
 
 def _inputs(space: Space, rows: np.ndarray, *, whitened: bool) -> Tensor:
-    """Return the features of rows, half-whitened ``(n, K)`` or standardised ``(n, F)``."""
-    centred = space.features[_positions(space, rows)] - space.mean
-    return centred @ space.turn if whitened else centred * space.scale
+    return space.inputs(rows, whitened=whitened)
 
 
 def _linear_head(
@@ -168,8 +166,7 @@ def svm(
 
 
 def _positions(space: Space, rows: np.ndarray) -> Tensor:
-    order = np.argsort(space.rows, kind="stable")
-    return torch.from_numpy(order[np.searchsorted(space.rows, rows, sorter=order)])
+    return space.positions(rows)
 
 
 def neighbours(
