@@ -14,7 +14,9 @@ from sklearn import metrics as reference
 from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.models.classifier import load_model
-from fewlabels.models.heads import RegressionHead
+from fewlabels.models.heads import RegressionHead, answers
+from fewlabels.pipeline.explain import explain
+from fewlabels.pipeline.export import export
 from fewlabels.pipeline.goals import Classes, Numbers, goal_of
 from fewlabels.pipeline.predict import load, predict_table
 from fewlabels.pipeline.stages import finetune as train
@@ -222,6 +224,8 @@ def test_a_fresh_head_says_the_mean(bars: Path) -> None:
     ("settings", "code"),
     [
         ({"transfer": "logistic"}, "usage.transfer"),
+        ({"imbalance": "weights"}, "usage.imbalance"),
+        ({"transfer": "knn", "keep": "last"}, "usage.transfer"),
         ({"transfer": "spreading"}, "usage.transfer"),
         ({"labels": 0}, "usage.labels"),
         ({"labels": 91}, "data.few_labels"),
@@ -264,6 +268,59 @@ def test_a_model_of_another_number_is_refused(
     (copy / "config.yaml").write_text(config.replace(f"target: {TILT}", "target: split"))
     with pytest.raises((ModelError, DataError)):
         evaluate(copy, device="cpu", reporter=QUIET)
+
+
+@pytest.mark.medium
+def test_training_is_watched_on_validation_numbers(bars: Path, tmp_path: Path) -> None:
+    """Without `--labels` and with 100 images; the kept weights are those of the best loss."""
+    head, *rows = bars.read_text().splitlines()
+    known = [row.rpartition(",")[0] for row in rows if ",," not in row]
+    splits = ["train"] * 50 + ["val"] * 100 + ["test"] * 20
+    lines = [f"{row},{split}" for row, split in zip(known, splits, strict=True)]
+    table = bars.with_name("watched.csv")
+    table.write_text("\n".join([head, *lines]) + "\n")
+    result = fit(
+        DataOptions(str(table), target=TILT),
+        tmp_path / "run",
+        start="scratch",
+        transfer="parameters",
+        labels=None,
+        budget="40 steps",
+    )
+    found = result["stopping"]
+    assert found["images"] == 100
+    assert {"step", "val_loss", "val_r2", "plain_train_r2"} == found["checks"][0].keys()
+    best = min(found["checks"], key=lambda check: check["val_loss"])
+    assert found["best_step"] == best["step"]
+    spread = read_json(tmp_path / "run/model/config.json")["head"]["spread"]
+    assert result["val"]["mse"]["value"] == pytest.approx(best["val_loss"] * spread**2, rel=1e-3)
+    assert result["val"]["r2"]["value"] == pytest.approx(best["val_r2"], abs=1e-3)
+    table.unlink()
+
+
+@pytest.mark.medium
+def test_timm_gives_the_number_in_its_unit(options: DataOptions, tmp_path: Path) -> None:
+    """A regressor on a network of timm's, exported: its only output is the number."""
+    import timm
+    import torch
+
+    out = tmp_path / "run"
+    fit(options, out, backbone="resnet10t", transfer="ridge", labels=20)
+    done = export(out, out=tmp_path / "timm")
+    spread = read_json(out / "model/config.json")["head"]["spread"]
+    assert done["max_abs_difference"] < 1e-3 * spread
+    net = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    saved = load_model(out / "model")
+    x = torch.randn(2, saved.pictures.channels, saved.pictures.size, saved.pictures.size)
+    with torch.no_grad():
+        expected = answers(saved.head, saved.classifier.eval()(x))
+        np.testing.assert_allclose(net(x)[:, 0].numpy(), expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.medium
+def test_maps_are_of_classes(ridge: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match="maps are of classes"):
+        explain(ridge[0], device="cpu", reporter=QUIET)
 
 
 @pytest.fixture

@@ -126,7 +126,8 @@ def _classifier(net: Any, saved: Saved) -> dict[str, Tensor]:
     head, last = saved.head, net.get_classifier()
     centre, spread = 0.0, 1.0
     if isinstance(head, RegressionHead):
-        head, centre, spread = head.inner, head.centre, head.spread
+        centre, spread = head.centre, head.spread
+        head = head.inner
     if not isinstance(head, LinearHead) or saved.config["grid"] != 1:
         raise UsageError(
             "usage.format",

@@ -23,7 +23,7 @@ from fewlabels.data.loader import BalancedBatches, Batches, load
 from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.models.heads import MixtureHead, RegressionHead, is_linear
+from fewlabels.models.heads import LinearHead, MixtureHead, RegressionHead, is_linear
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
