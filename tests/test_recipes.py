@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 import typer
 
+import fewlabels
 from fewlabels.cli.commands import build
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +83,15 @@ def test_a_failing_command_fails_its_road(roads: ModuleType, tmp_path: Path) -> 
     row = roads.travel(nowhere, "small", tmp_path)
     assert row["verdict"] == "failed"
     assert "exit 3" in row["result"]
+
+
+@pytest.mark.medium
+def test_turned_digits_are_a_sound_table_of_numbers(tmp_path: Path) -> None:
+    """What docs/regression.md sends its readers to."""
+    place = ROOT / "recipes/turned_digits.py"
+    subprocess.run([sys.executable, str(place), str(tmp_path / "turned")], check=True)
+    options = fewlabels.DataOptions(str(tmp_path / "turned"), target="angle (deg)")
+    report = fewlabels.inspect(options)
+    assert report["labelled"] == report["images"] == 600
+    assert -45 <= report["target"]["min"] < -40 < 40 < report["target"]["max"] <= 45
+    assert (report["target"]["unit"], report["warnings"]) == ("deg", [])
