@@ -112,6 +112,8 @@ def test_an_autoencoder_is_asked_for_the_picture_itself(
     asked: list[float] = []
     step: Any = SimpleNamespace(
         seed=0,
+        images=6,
+        span=slice(0, 6),
         generator=key,
         autocast=nullcontext,
         backward=lambda loss, _name: asked.append(float(loss.detach())),

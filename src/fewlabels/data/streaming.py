@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +142,21 @@ def assemble(
     return canvas, sizes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Decoding:
+    """A batch that is being decoded, and Pillow's silence while it is."""
+
+    rows: NDArray[np.int64]
+    coming: list[Future[NDArray[np.uint8]]]
+    quiet: decode.Quiet
+
+    def end(self) -> None:
+        """Drop what has not begun, and let Pillow speak again."""
+        for one in self.coming:
+            one.cancel()
+        self.quiet.__exit__(None, None, None)
+
+
 class StreamingStore:
     """Decodes images when they are asked for: the same batches, without the disk space.
 
@@ -160,9 +175,8 @@ class StreamingStore:
         self._index = index
         self._source = source
         self._pool: ThreadPoolExecutor | None = None
-        self._begun: NDArray[np.int64] = np.empty(0, np.int64)
-        self._coming: list[Future[NDArray[np.uint8]]] = []
-        self._quiet = ExitStack()
+        self._next: _Decoding | None = None
+        self._lock = threading.Lock()
         self.count = len(index.ok)
         self.channels: int = index.meta["channels"]
         self.short_side: int = index.meta["short_side"]
@@ -182,28 +196,35 @@ class StreamingStore:
             If a file is gone or has other content than when the data was opened.
         """
         rows = self._index.require(rows)
-        if not np.array_equal(rows, self._begun):
-            self.ahead(rows)
+        batch = self._swap(None)
+        if batch is None or not np.array_equal(rows, batch.rows):
+            if batch is not None:
+                batch.end()
+            batch = self._begin(rows)
         try:
-            return assemble([one.result() for one in self._coming], self.channels)
+            return assemble([one.result() for one in batch.coming], self.channels)
         finally:
-            self._forget()
+            batch.end()
 
     def ahead(self, rows: np.ndarray) -> None:
         """Begin to decode the images of `rows`, which `read` will be asked for next."""
-        self._forget()
-        self._begun = self._index.require(rows)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "fewlabels-decode")
-        # Entered and left by the thread that reads, so that its own filters nest with this one.
-        self._quiet.enter_context(decode.Quiet())
-        self._coming = [self._pool.submit(self._decode, row) for row in self._begun.tolist()]
+        before = self._swap(self._begin(self._index.require(rows)))
+        if before is not None:
+            before.end()
 
-    def _forget(self) -> None:
-        for one in self._coming:
-            one.cancel()
-        self._begun, self._coming = np.empty(0, np.int64), []
-        self._quiet.close()
+    def _swap(self, batch: _Decoding | None) -> _Decoding | None:
+        """Put a batch in the place of the one begun ahead, whose caller then owns it alone."""
+        with self._lock:
+            before, self._next = self._next, batch
+        return before
+
+    def _begin(self, rows: NDArray[np.int64]) -> _Decoding:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(os.cpu_count() or 1, "fewlabels-decode")
+        quiet = decode.Quiet()
+        quiet.__enter__()
+        return _Decoding(rows, [self._pool.submit(self._decode, r) for r in rows.tolist()], quiet)
 
     def _decode(self, row: int) -> NDArray[np.uint8]:
         try:
