@@ -25,8 +25,8 @@ demo: $(STAMP) ## the main job on the built-in digits; ends with the verdict and
 test: lint types imports browser ## what CI runs: lint, types, import contracts, all tests not slow or gpu
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-check: lint types imports ## the quick loop while working: the same with the quick tests only
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not gpu and not medium"
+check: lint types imports ## the quick loop while working: the same with the quick tests only, no docstrings' examples
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not gpu and not medium" tests
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check --quiet .

@@ -56,6 +56,7 @@ print([row["name"] for row in fewlabels.models("conv-32-64-128-")])
     assert done.stdout.strip() == "['conv-32-64-128-128-dense-512']", done.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "first", ["import fewlabels.report.html", "from fewlabels import report", "fewlabels.report"]
 )

@@ -79,6 +79,7 @@ def test_intervals_are_seeded_and_shrink_with_n():
     assert many["high"] - many["low"] < (wide["high"] - wide["low"]) / 3
 
 
+@pytest.mark.medium
 def test_macro_intervals_cover_the_truth():
     labels, p = predictions(100_000, seed=1)
     truth = metrics.point(labels, p)

@@ -92,6 +92,7 @@ def test_r2_may_fall_without_bound():
     assert out["r2"]["value"] < out["r2"]["high"] < 1
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("n", [8, 40])
 def test_the_interval_of_the_mean_error_covers(n):
     """Of 95 % intervals of a mean of skewed squares, about so many hold the true mean.

@@ -125,6 +125,7 @@ def split_trial(rng, noise=0.03):
     )
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("trial", [crossed_trial, split_trial])
 def test_the_interval_of_the_saving_covers(trial):
     rng = np.random.default_rng(0)

@@ -54,6 +54,7 @@ def made(seed: int, n: int, width: int, signal: float) -> tuple[np.ndarray, np.n
     return features, labels
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("n", "width"), [(60, 5), (30, 40)])
 def test_the_largest_evidence(n: int, width: int) -> None:
     features, labels = made(0, n, width, 1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -15,6 +16,8 @@ from fewlabels.explain.saliency import MAPS, grad_cam
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import LinearHead
+
+pytestmark = pytest.mark.medium
 
 Squares = Callable[[int, int], tuple[Tensor, Tensor, np.ndarray]]
 

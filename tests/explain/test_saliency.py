@@ -18,6 +18,8 @@ from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
 
+pytestmark = pytest.mark.medium
+
 Seen = tuple[Tensor, Tensor, np.ndarray]
 
 

@@ -10,6 +10,7 @@ from fewlabels.models.depth import stages
 TIMM = ("resnet18", "vgg11", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", [*sorted(OURS), *TIMM])
 def test_every_weight_is_in_one_stage(name: str) -> None:
     backbone = create_backbone(name, in_chans=3, image_size=224 if "vit" in name else 32)
@@ -19,6 +20,7 @@ def test_every_weight_is_in_one_stage(name: str) -> None:
     assert all(parts)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["tiny", "dense", *TIMM])
 def test_the_first_stage_sees_the_images(name: str) -> None:
     backbone = create_backbone(name, in_chans=3, image_size=224 if "vit" in name else 32)

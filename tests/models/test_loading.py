@@ -18,6 +18,8 @@ from fewlabels.core.errors import FewlabelsError, ModelError, UsageError
 from fewlabels.models.loading import adapt, whole
 from fewlabels.models.published import find, format_for
 
+pytestmark = pytest.mark.medium
+
 
 def timm_net(name: str = "test_resnet", **settings: Any) -> Any:
     torch.manual_seed(0)

@@ -27,6 +27,8 @@ from fewlabels.training.stopping import Check
 from fewlabels.transfer.imbalance import log_priors
 from fewlabels.transfer.parameters import SCRATCH, FineTune, FineTuneConfig
 
+pytestmark = pytest.mark.medium
+
 QUIET = Reporter(quiet=True)
 Run = tuple[Path, dict[str, Any]]
 LOSSES = [1.0, 0.8, 0.6, 0.7, 0.65, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]

@@ -29,6 +29,8 @@ from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import evaluate, finetune
 from fewlabels.training.progress import Reporter
 
+pytestmark = pytest.mark.medium
+
 QUIET = Reporter(quiet=True)
 Run = tuple[Path, dict[str, Any]]
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fewlabels.report import write_report
 from fewlabels.results.runfolder import RunFolder
+
+pytestmark = pytest.mark.medium
 
 
 def page_of(folder: Path) -> str:

@@ -190,6 +190,7 @@ def test_losses_are_said_plainly(folder: Path) -> None:
     assert "scored below raw pixels with 25 labels per class: 69.0 against 70.0 %" in page
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("count", [2, 13, 41, 200])
 def test_any_number_of_classes(make_folder: Callable[..., Path], count: int) -> None:
     folder = make_folder([f"species {i:03d}" for i in range(count)])

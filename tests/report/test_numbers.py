@@ -17,6 +17,8 @@ from fewlabels.report.numbers import histogram, scatter
 from fewlabels.report.tables import all_series, arms_table
 from fewlabels.report.words import DASH, MINUS
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def page(number_folder: Path) -> str:

@@ -17,6 +17,8 @@ from fewlabels.results.files import read_json
 from fewlabels.study.engine import Comparison, Settings, prepare
 from fewlabels.training.progress import Reporter
 
+pytestmark = pytest.mark.medium
+
 QUIET = Reporter(quiet=True)
 
 

@@ -24,6 +24,8 @@ from fewlabels.study.main_job import run
 from fewlabels.study.summary import summarise
 from fewlabels.training.progress import Reporter
 
+pytestmark = pytest.mark.medium
+
 QUIET = Reporter(quiet=True)
 TILT = "tilt (deg)"
 ARMS = ("autoencoder+features", "mean", "pixels", "random+knn", "scratch")

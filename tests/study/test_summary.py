@@ -180,6 +180,7 @@ def test_sentences(changes: dict[str, Any], words: str) -> None:
     assert words in sentence(ROW | changes)
 
 
+@pytest.mark.medium
 def test_the_chosen_arm_is_judged_against_raw_pixels_too(tmp_path: Path) -> None:
     def against_pixels(chosen: str | None) -> set[str]:
         found = summarise(

@@ -87,6 +87,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("moment", [5, 10, 31, 44, 59, 60])
 def test_a_kill_at_any_step_changes_nothing(
     tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
