@@ -153,15 +153,21 @@ def test_the_structure_of_a_run_becomes_another(
     assert load_model(tmp_path / "other/model").classifier.head is not None
 
 
-def test_channels_must_agree(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+def test_a_colour_encoder_takes_grey_images(
+    pictures: DataOptions, encoder: Run, tmp_path: Path
+) -> None:
     from PIL import Image
 
     for path in Path(pictures.data).glob("*/*.png"):
         target = tmp_path / "grey" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).convert("L").save(target)
-    with pytest.raises(ModelError, match="takes colour images, and those of grey are grey"):
-        fit(DataOptions(str(tmp_path / "grey")), tmp_path / "run", start=str(encoder[0]))
+    found = fit(DataOptions(str(tmp_path / "grey")), tmp_path / "run", start=str(encoder[0]))
+    assert found["carried"]["reshaped"] == 1
+    mine, theirs = load_model(tmp_path / "run/model"), load_model(encoder[0] / "model")
+    assert (mine.pictures.channels, theirs.pictures.channels) == (1, 3)
+    grey = sum(theirs.pictures.mean) / 3
+    assert mine.pictures.mean == pytest.approx((grey,), abs=1e-4)
 
 
 def test_a_damaged_start_is_refused(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, 
     """
     if start.changed:
         return _changed(start, task, seed)
+    if start.saved is not None and start.saved.pictures.channels != task.pictures.channels:
+        return _other_channels(start, start.saved, task, seed)
     if start.saved is not None:
         state = start.saved.backbone.state_dict()
         return start.backbone_name, on_device(task, start.saved.backbone), compare(state, state)
@@ -48,6 +50,25 @@ def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, 
     name = pick_backbone(start.backbone_name, task)
     drawn = new_backbone(task, name, seed, start.options)
     return name, drawn, carry_over(drawn, {})
+
+
+def _other_channels(
+    start: Start, saved: Saved, task: Task, seed: int
+) -> tuple[str, Backbone, list[Fate]]:
+    """Return a run's network for grey images instead of colour ones, or the other way round."""
+    options = saved.config.get("options") or {}
+    built = new_backbone(task, start.backbone_name, seed, options)
+    fates = carry_over(built, saved.backbone.state_dict())
+    found = counts(fates)
+    # The first convolution alone may differ: its kernels are summed or spread over the channels.
+    if found["reshaped"] != 1 or found["new"]:
+        raise ModelError(
+            "model.channels",
+            f"the {start.backbone_name} of {start.name} cannot take images with "
+            f"{task.pictures.channels} channels: it was trained with {saved.pictures.channels}",
+            "pre-train on images of the same kind",
+        )
+    return start.backbone_name, built, fates
 
 
 def _changed(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[Fate]]:
