@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -385,18 +385,26 @@ def test_a_step_knows_its_place(make: Callable[..., Any], batches: Batches) -> N
     assert len(set(drawn)) == 4  # every step has random numbers of its own
 
 
-def test_calibration_times_a_throw_away_copy(
+def test_calibration_times_a_throw_away_copy_and_no_busy_moment(
     make: Callable[..., Any], batches: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[Any] = []
-    ticks: Iterator[float] = iter(np.arange(0, 1e6, 0.5))
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
+    clock = [0.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
 
     def build() -> Any:
-        built.append(make())
-        return built[-1]
+        method = make()
+        built.append(method)
+        plain = method.update
 
-    assert calibrate(build, batches, PLAN, CPU) == pytest.approx(0.5)
+        def update(batch: Batch, step: Step) -> dict[str, torch.Tensor]:
+            clock[0] += 3.0 if step.index < 4 else 0.25
+            return plain(batch, step)
+
+        method.update = update
+        return method
+
+    assert calibrate(build, batches, PLAN, CPU) == pytest.approx(0.25)
     assert len(built) == 1
 
 
