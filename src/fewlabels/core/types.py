@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,6 +63,19 @@ class Pictures:
     crop: float = 1.0
     interpolation: str = ""
 
+    def for_channels(self, channels: int) -> Pictures:
+        """Return the format for images with other channels: each has the mean of the statistics.
+
+        Examples
+        --------
+        >>> Pictures(8, 3, (0.4, 0.5, 0.6), (0.25, 0.25, 0.25)).for_channels(1)
+        Pictures(size=8, channels=1, mean=(0.5,), std=(0.25,), crop=1.0, interpolation='')
+        """
+        if channels == self.channels:
+            return self
+        mean, std = ((sum(v) / len(v),) * channels for v in (self.mean, self.std))
+        return replace(self, channels=channels, mean=mean, std=std)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
@@ -108,6 +121,17 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to ``(B, num_features)``."""
         return self.forward_head(self.forward_features(x))
+
+    def map_shape(self, channels: int, size: int) -> tuple[int, ...]:
+        """Return the shape of the features of one image, without the batch: mostly ``(C, h, w)``.
+
+        It is found by trying; batch statistics stay as they are, and training goes on after it.
+        """
+        self.eval()
+        with torch.no_grad():
+            shape = self.forward_features(torch.zeros(1, channels, size, size)).shape[1:]
+        self.train()
+        return tuple(shape)
 
 
 class Step(Protocol):

@@ -11,7 +11,6 @@ stay behind.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, augment
 from fewlabels.models.heads import Projector
+from fewlabels.models.momentum import follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,6 @@ class BYOL(nn.Module):
         loss = byol_loss(predicted, torch.cat([second, first]))  # each predicts the other view
         step.backward(loss, "byol")
         step.apply("byol")
-        self._follow(1 - (1 - self.config.momentum) * (math.cos(math.pi * step.progress) + 1) / 2)
+        parts = (self.encoder, self.projector)
+        follow(self.target, parts, self.config.momentum, step.progress)
         return {"loss": loss.detach()}
-
-    @torch.no_grad()
-    def _follow(self, momentum: float) -> None:
-        online: list[Tensor] = [*self.encoder.parameters(), *self.projector.parameters()]
-        torch._foreach_lerp_(list(self.target.parameters()), online, 1 - momentum)

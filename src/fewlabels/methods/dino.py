@@ -11,7 +11,6 @@ faster teacher (runs and batches here are small). The heads and the teacher stay
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, augment
 from fewlabels.models.heads import Projector
+from fewlabels.models.momentum import follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +176,6 @@ class DINO(nn.Module):
         step.apply("dino")
         with torch.no_grad():
             self.centre.lerp_(step.gather(taught).mean(0), 1 - config.centre)
-        self._follow(1 - (1 - config.momentum) * (math.cos(math.pi * step.progress) + 1) / 2)
+        parts = (self.encoder, self.head)
+        follow(self.teacher, parts, config.momentum, step.progress)
         return {"loss": loss.detach()}
-
-    @torch.no_grad()
-    def _follow(self, momentum: float) -> None:
-        student: list[Tensor] = [*self.encoder.parameters(), *self.head.parameters()]
-        torch._foreach_lerp_(list(self.teacher.parameters()), student, 1 - momentum)

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
-from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import MapDecoder
 
 
@@ -167,7 +166,7 @@ class Masked(nn.Module):
         crop = self.config.crop if crops else (1.0, 1.0)
         self.policy = Policy(crop=crop, ratio=policies.views.ratio, flip=policies.views.flip)
         self.encoder = encoder
-        channels, cells, _ = map_shape(encoder, pictures.channels, pictures.size)
+        channels, cells, _ = encoder.map_shape(pictures.channels, pictures.size)
         self.cells = cells if pictures.size % cells == 0 else math.gcd(pictures.size, cells)
         self.token = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.decoder = MapDecoder(

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
-from fewlabels.models.backbones import map_shape
 from fewlabels.models.decoders import ConvDecoder
 
 
@@ -94,7 +93,7 @@ class VAE(nn.Module):
         self.pictures = pictures
         self.flip = Policy(flip=policies.views.flip)
         self.encoder = encoder
-        features = math.prod(map_shape(encoder, pictures.channels, pictures.size))
+        features = math.prod(encoder.map_shape(pictures.channels, pictures.size))
         self.to_code = nn.Linear(features, 2 * self.config.code)
         self.decoder = ConvDecoder(self.config.code, pictures.size, pictures.channels)
         self._adam = torch.optim.Adam(self.parameters(), lr=self.config.lr, fused=True)

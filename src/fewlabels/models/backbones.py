@@ -91,22 +91,19 @@ class TimmBackbone(Backbone):
         super().__init__()
         import timm
 
-        shape = {**library_options(options or {}), "in_chans": in_chans, **_size(name, image_size)}
+        settings = {**library_options(options or {}), **size_argument(name, image_size)}
         source: dict[str, Any] = {}
         if weights is not None:
             source = {"pretrained": True, "pretrained_cfg_overlay": weights}
         # timm's models share methods, not a base class.
-        net: Any = timm.create_model(name, num_classes=0, **shape, **source)
+        net: Any = timm.create_model(name, num_classes=0, in_chans=in_chans, **settings, **source)
         net.pretrained_cfg.pop("state_dict", None)  # a copy of the weights
         self.net = net
         if image_size <= 64 and weights is None:
             small_stem(self.net, in_chans)
         self.num_features = int(getattr(net, "head_hidden_size", net.num_features))
-        with torch.no_grad():
-            net.eval()
-            last = net.forward_features(torch.zeros(1, in_chans, image_size, image_size))
-            net.train()
-        self.num_channels = int(last.shape[1] if last.ndim == 4 else last.shape[-1])
+        shape = self.map_shape(in_chans, image_size)
+        self.num_channels = shape[0] if len(shape) == 3 else shape[-1]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to timm's own unpooled features."""
@@ -121,8 +118,8 @@ class TimmBackbone(Backbone):
         return pooled
 
 
-def _size(name: str, image_size: int) -> dict[str, int]:
-    """Return the size argument for the models that must know it when they are built."""
+def size_argument(name: str, image_size: int) -> dict[str, Any]:
+    """Return the argument for timm's models that must know the size when they are built."""
     import timm
 
     fixed = timm.get_pretrained_cfg_value(name, "fixed_input_size")
@@ -211,15 +208,6 @@ def _unbuildable(
         f"backbone {name!r} cannot take {image_size}x{image_size} images: {why}",
         "a larger --image-size, or another --backbone",
     )
-
-
-def map_shape(backbone: Backbone, channels: int, size: int) -> tuple[int, ...]:
-    """Return the shape of the features of one image, without the batch: mostly ``(C, h, w)``."""
-    with torch.no_grad():
-        blank = torch.zeros(1, channels, size, size)
-        shape = backbone.eval().forward_features(blank).shape[1:]
-    backbone.train()
-    return tuple(shape)
 
 
 def auto_backbone(image_size: int, device: torch.device) -> str:

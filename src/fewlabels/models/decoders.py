@@ -21,6 +21,18 @@ def _doubled(width: int, times: int) -> tuple[list[nn.Module], int]:
     return [*layers, nn.ReLU(inplace=True)], width
 
 
+def doublings(image_size: int) -> tuple[int, int]:
+    """Return how often a map of about 4x4 must double to cover an image, and its exact side.
+
+    Examples
+    --------
+    >>> doublings(32), doublings(28), doublings(3)
+    ((3, 4), (3, 4), (0, 3))
+    """
+    times = max(0, math.ceil(math.log2(image_size / 4)))
+    return times, math.ceil(image_size / 2**times)
+
+
 class ConvDecoder(nn.Module):
     """From a dense code to an image: a linear map to 4x4, then up-sampling and 3x3 convolutions.
 
@@ -39,11 +51,10 @@ class ConvDecoder(nn.Module):
     def __init__(self, code: int, image_size: int, out_chans: int, *, width: int = 128) -> None:
         super().__init__()
         self.size = image_size
-        doublings = max(0, math.ceil(math.log2(image_size / 4)))
-        self.start = math.ceil(image_size / 2**doublings)
+        times, self.start = doublings(image_size)
         self.width = width
         self.expand = nn.Linear(code, width * self.start**2)
-        layers, width = _doubled(width, doublings)
+        layers, width = _doubled(width, times)
         self.body = nn.Sequential(*layers)
         self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
 
@@ -74,9 +85,9 @@ class MapDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.size = image_size
-        doublings = max(0, math.ceil(math.log2(image_size / cells)))
+        times = max(0, math.ceil(math.log2(image_size / cells)))
         mix = nn.Conv2d(channels, width, 3, padding=1)
-        layers, width = _doubled(width, doublings)
+        layers, width = _doubled(width, times)
         self.body = nn.Sequential(mix, *layers)
         self.paint = nn.Conv2d(width, out_chans, 3, padding=1)
 

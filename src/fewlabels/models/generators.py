@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor, nn
+
+from fewlabels.models.decoders import doublings
 
 
 class Generator(nn.Module):
@@ -28,12 +28,11 @@ class Generator(nn.Module):
     def __init__(self, code: int, image_size: int, out_chans: int, *, width: int = 128) -> None:
         super().__init__()
         self.size = image_size
-        doublings = max(0, math.ceil(math.log2(image_size / 4)))
-        self.start = math.ceil(image_size / 2**doublings)
+        times, self.start = doublings(image_size)
         self.width = width
         self.expand = nn.Linear(code, width * self.start**2, bias=False)
         layers: list[nn.Module] = [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        for _ in range(doublings):
+        for _ in range(times):
             narrow = max(width // 2, 16)
             layers += [
                 nn.Upsample(scale_factor=2, mode="nearest"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fewlabels.core.errors import FewlabelsError, ModelError, UsageError
 from fewlabels.core.types import Backbone, Pictures
 from fewlabels.models import vision
-from fewlabels.models.backbones import TimmBackbone, create_backbone
+from fewlabels.models.backbones import TimmBackbone, create_backbone, size_argument
 from fewlabels.models.changes import library_options
 from fewlabels.models.published import Published
 from fewlabels.models.weights import read_weights
@@ -116,7 +116,8 @@ def _timm_built(
         in_chans=channels,
         pretrained_cfg_overlay=_overlay(tensors, num_classes, (channels, *_square(weights))),
         **library_options(weights.options),
-        **_size_argument(weights),
+        # A folder may tell another size than the name.
+        **size_argument(weights.backbone, weights.pictures.size),
     )
     net.pretrained_cfg.pop("state_dict", None)  # a copy of the weights
     built: nn.Module = net
@@ -125,14 +126,6 @@ def _timm_built(
 
 def _square(weights: Published) -> tuple[int, int]:
     return weights.pictures.size, weights.pictures.size
-
-
-def _size_argument(weights: Published) -> dict[str, Any]:
-    """Return the size for models that must know it; a folder may tell another than the name."""
-    import timm
-
-    fixed = timm.get_pretrained_cfg_value(weights.backbone, "fixed_input_size")
-    return {"img_size": weights.pictures.size} if fixed else {}
 
 
 def _overlay(

@@ -248,7 +248,4 @@ def format_for(weights: Published, *, image_size: int | None, channels: int) -> 
             f"published weights cannot take {size}x{size} images",
             f"--image-size {native.size}; small images are enlarged",
         )
-    if channels == native.channels:
-        return replace(native, size=size)
-    mean, std = ((sum(v) / len(v),) * channels for v in (native.mean, native.std))
-    return replace(native, size=size, channels=channels, mean=mean, std=std)
+    return replace(native, size=size).for_channels(channels)

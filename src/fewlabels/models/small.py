@@ -158,61 +158,48 @@ def conv_32_64_128(
     in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
 ) -> SmallCNN:
     """Return Conv 32-64-128, 3x3, with pooling after each (road R1)."""
-    return SmallCNN(
-        (32, 64, 128),
-        (1, 1, 1),
-        in_chans=in_chans,
-        pool=(True, True, True),
-        norm=False,
-        activation=activation,
-        pooling=pooling,
-    )
+    return _plain((32, 64, 128), 3, in_chans, image_size, 0, activation, pooling)
 
 
 def conv_32_64_64(
     in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
 ) -> SmallCNN:
     """Return Conv 32-64-64, 3x3, with pooling after the first two (road R6)."""
-    return SmallCNN(
-        (32, 64, 64),
-        (1, 1, 1),
-        in_chans=in_chans,
-        pool=(True, True, False),
-        norm=False,
-        activation=activation,
-        pooling=pooling,
-    )
+    return _plain((32, 64, 64), 2, in_chans, image_size, 0, activation, pooling)
 
 
 def conv_32_64_64_dense_64(
     in_chans: int = 3, image_size: int = 32, *, activation: str = "relu", pooling: str = "max"
 ) -> SmallCNN:
     """Return Conv 32-64-64 with pooling after the first two, then dense 64 (road R6)."""
-    return SmallCNN(
-        (32, 64, 64),
-        (1, 1, 1),
-        in_chans=in_chans,
-        pool=(True, True, False),
-        norm=False,
-        grid=_halved(image_size, 2),
-        dense=64,
-        activation=activation,
-        pooling=pooling,
-    )
+    return _plain((32, 64, 64), 2, in_chans, image_size, 64, activation, pooling)
 
 
 def conv_32_64_128_128_dense_512(
     in_chans: int = 3, image_size: int = 224, *, activation: str = "relu", pooling: str = "max"
 ) -> SmallCNN:
     """Return Conv 32-64-128-128 with pooling after each, then dense 512 (road R3)."""
+    return _plain((32, 64, 128, 128), 4, in_chans, image_size, 512, activation, pooling)
+
+
+def _plain(
+    channels: tuple[int, ...],
+    pools: int,
+    in_chans: int,
+    image_size: int,
+    dense: int,
+    activation: str,
+    pooling: str,
+) -> SmallCNN:
+    """Return unnormalised convolutions with so many poolings, and a dense layer over the map."""
     return SmallCNN(
-        (32, 64, 128, 128),
-        (1, 1, 1, 1),
+        channels,
+        (1,) * len(channels),
         in_chans=in_chans,
-        pool=(True, True, True, True),
+        pool=[place < pools for place in range(len(channels))],
         norm=False,
-        grid=_halved(image_size, 4),
-        dense=512,
+        grid=_halved(image_size, pools) if dense else 1,
+        dense=dense,
         activation=activation,
         pooling=pooling,
     )

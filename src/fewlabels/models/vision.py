@@ -141,11 +141,8 @@ class VisionBackbone(Backbone):
         last = net.get_submodule(place)
         self.num_features = int(getattr(last, "in_features", 0) or last.in_channels)
         net.set_submodule(place, nn.Identity())
-        with torch.no_grad():
-            net.eval()
-            found = self.forward_features(torch.zeros(1, in_chans, image_size, image_size))
-            net.train()
-        self.num_channels = int(found.shape[1] if found.ndim == 4 else found.shape[-1])
+        shape = self.map_shape(in_chans, image_size)
+        self.num_channels = shape[0] if len(shape) == 3 else shape[-1]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to the last map, or to the tokens of a ViT."""

@@ -56,10 +56,7 @@ def _other_channels(
     start: Start, saved: Saved, task: Task, seed: int
 ) -> tuple[str, Backbone, list[Fate]]:
     """Return a run's network for grey images instead of colour ones, or the other way round."""
-    options = saved.config.get("options") or {}
-    built = new_backbone(task, start.backbone_name, seed, options)
-    fates = carry_over(built, saved.backbone.state_dict())
-    found = counts(fates)
+    built, fates, found = _filled(start, task, seed, saved.backbone.state_dict())
     # The first convolution alone may differ: its kernels are summed or spread over the channels.
     if found["reshaped"] != 1 or found["new"]:
         raise ModelError(
@@ -77,9 +74,7 @@ def _changed(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[F
     else:
         assert start.saved is not None
         before = start.saved.backbone.state_dict()
-    built = new_backbone(task, start.backbone_name, seed, start.options)
-    fates = carry_over(built, before)
-    found = counts(fates)
+    built, fates, found = _filled(start, task, seed, before)
     if not found["carried"] + found["reshaped"]:
         raise UsageError(
             "usage.transfer",
@@ -87,6 +82,15 @@ def _changed(start: Start, task: Task, seed: int) -> tuple[str, Backbone, list[F
             "a --backbone of the same family, or --from scratch",
         )
     return start.backbone_name, built, fates
+
+
+def _filled(
+    start: Start, task: Task, seed: int, before: Mapping[str, Tensor]
+) -> tuple[Backbone, list[Fate], dict[str, int]]:
+    """Return a new network that took over what fits, and how much that was."""
+    built = new_backbone(task, start.backbone_name, seed, start.options)
+    fates = carry_over(built, before)
+    return built, fates, counts(fates)
 
 
 def _named(net: nn.Module) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fewlabels.core.errors import ModelError, UsageError
-from fewlabels.core.types import Pictures
 from fewlabels.models.classifier import Saved, load_model
 from fewlabels.models.published import Published, find, format_for, is_timm_folder
 from fewlabels.models.vision import is_vision
@@ -194,7 +193,7 @@ def open_start(
     task = open_task(options, policy=policy, device=device, reporter=reporter)
     task = task.with_split(start.split_seed)
     if start.saved is not None and not start.changed:
-        return replace(task, pictures=for_channels(start.saved.pictures, task.pictures.channels))
+        return replace(task, pictures=start.saved.pictures.for_channels(task.pictures.channels))
     if start.weights is not None and not start.changed:
         size, channels = task.pictures.size, task.pictures.channels
         pictures = format_for(start.weights, image_size=size, channels=channels)
@@ -218,20 +217,6 @@ def sized(options: DataOptions, saved: Saved, name: str) -> DataOptions:
             "leave --image-size out",
         )
     return replace(options, image_size=size)
-
-
-def for_channels(pictures: Pictures, channels: int) -> Pictures:
-    """Return a model's format for images with other channels: grey has the mean of the colours.
-
-    Examples
-    --------
-    >>> for_channels(Pictures(8, 3, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)), 1).mean
-    (0.5,)
-    """
-    if pictures.channels == channels:
-        return pictures
-    mean, std = (round(sum(values) / len(values), 4) for values in (pictures.mean, pictures.std))
-    return replace(pictures, channels=channels, mean=(mean,) * channels, std=(std,) * channels)
 
 
 def in_format(task: Task, saved: Saved, name: str) -> Task:

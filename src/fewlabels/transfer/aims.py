@@ -20,19 +20,12 @@ class ClassAim(nn.Module):
 
     Parameters
     ----------
-    labels : ndarray
-        ``(n,)`` int64 classes of the images that are learned from.
-    num_classes : int
-    imbalance : str
-        As in `fewlabels.transfer.imbalance.ClassLoss`.
-    smoothing : float
+    loss : ClassLoss
     """
 
-    def __init__(
-        self, labels: np.ndarray, num_classes: int, imbalance: str, smoothing: float
-    ) -> None:
+    def __init__(self, loss: ClassLoss) -> None:
         super().__init__()
-        self.loss = ClassLoss(labels, num_classes, imbalance, smoothing)
+        self.loss = loss
 
     def encode(self, labels: np.ndarray) -> Tensor:
         """Return classes ``(n,)`` as training takes them, int64."""
@@ -75,4 +68,4 @@ def aim_of(
     if isinstance(head, RegressionHead):
         return NumberAim(head.centre, head.spread)
     classes = head.get_parameter("linear.bias").numel()  # one logit for each class
-    return ClassAim(labels, classes, imbalance, smoothing)
+    return ClassAim(ClassLoss(labels, classes, imbalance, smoothing))
