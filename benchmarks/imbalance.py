@@ -31,15 +31,9 @@ from record import Record
 from fewlabels.data.labels import draw
 from fewlabels.evaluation.metrics import point
 from fewlabels.models.classifier import Classifier
+from fewlabels.pipeline.frozen import GRID, feature_space, fit_head
 from fewlabels.pipeline.keys import test_key
-from fewlabels.pipeline.stages import (
-    GRID,
-    feature_space,
-    finetune,
-    fit_head,
-    new_backbone,
-    score,
-)
+from fewlabels.pipeline.stages import finetune, new_backbone, score
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.ledger import look
 from fewlabels.training.progress import Reporter

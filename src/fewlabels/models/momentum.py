@@ -25,7 +25,7 @@ def follow(copy: nn.Module, parts: Iterable[nn.Module], start: float, progress: 
     >>> here, there = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.zeros_(here.weight), nn.init.ones_(there.weight)
     >>> follow(here, [there], start=0.75, progress=0.0)
-    >>> float(here.weight)
+    >>> here.weight.item()
     0.25
     """
     momentum = 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2

@@ -14,8 +14,9 @@ from fewlabels.evaluation.transferability import logme
 from fewlabels.models.backbones import OURS
 from fewlabels.models.catalogue import catalogue, count
 from fewlabels.pipeline.carried import build_backbone
+from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.pretrain import check_labels
-from fewlabels.pipeline.stages import features, learned_rows
+from fewlabels.pipeline.stages import learned_rows
 from fewlabels.pipeline.starts import find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.schema import validate

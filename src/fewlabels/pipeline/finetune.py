@@ -23,11 +23,12 @@ from fewlabels.pipeline.fitting import (
     save_classifier,
 )
 from fewlabels.pipeline.folders import already, lent
+from fewlabels.pipeline.frozen import HEADS
 from fewlabels.pipeline.judging import learned_by_heart, training_scores, validation
 from fewlabels.pipeline.parts import refuse_imbalance, with_parts
 from fewlabels.pipeline.pretrain import check_labels
 from fewlabels.pipeline.pretraining import closed
-from fewlabels.pipeline.stages import HEADS, learned_rows
+from fewlabels.pipeline.stages import learned_rows
 from fewlabels.pipeline.starts import UNTRAINED, Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.pipeline.watching import held_rows

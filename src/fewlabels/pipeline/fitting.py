@@ -13,15 +13,9 @@ from torch import nn
 from fewlabels.core import processes
 from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.pipeline.frozen import GRID, feature_space, fit_head
 from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, line_every, training_log
-from fewlabels.pipeline.stages import (
-    GRID,
-    feature_space,
-    finetune,
-    finetune_pace,
-    finetune_steps,
-    fit_head,
-)
+from fewlabels.pipeline.stages import finetune, finetune_pace, finetune_steps
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
 from fewlabels.pipeline.watching import check_every, finetune_watched, images_checked

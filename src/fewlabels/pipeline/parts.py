@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fewlabels.core.errors import UsageError, unknown
-from fewlabels.pipeline.stages import HEADS
+from fewlabels.pipeline.frozen import HEADS
 from fewlabels.pipeline.watching import KEEP
 from fewlabels.training.optimizers import OPTIMIZERS
 from fewlabels.transfer.imbalance import IMBALANCE, head_remedy

@@ -18,10 +18,10 @@ from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.regression import regression
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 from fewlabels.pipeline.folders import already, lent
+from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.pretraining import Pretrained, closed, pretrain_in
 from fewlabels.pipeline.stages import (
     PretrainPlan,
-    features,
     new_method,
     pretrain_encoder,
     pretrain_pace,

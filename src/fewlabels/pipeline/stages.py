@@ -1,4 +1,4 @@
-"""The stages of the journey: pre-train, extract, fit, fine-tune, score.
+"""The stages of the journey that train, and the score; `fewlabels.pipeline.frozen` has the rest.
 
 Each is a plain function of a `Task`; none writes anything but its own checkpoints.
 """
@@ -17,20 +17,18 @@ import torch
 from torch import nn
 
 from fewlabels.core.errors import DataError
-from fewlabels.core.seeding import generator, stream
+from fewlabels.core.seeding import stream
 from fewlabels.core.types import Backbone, Labels, Method
 from fewlabels.data.loader import BalancedBatches, Batches, load
 from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.models.heads import LinearHead, MixtureHead, RegressionHead, is_linear
+from fewlabels.models.heads import RegressionHead, is_linear
+from fewlabels.pipeline.frozen import GRID, features
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
 from fewlabels.training.optimizers import Reoptimized
-from fewlabels.transfer import probes
-from fewlabels.transfer.features import Space, build_space, extract
-from fewlabels.transfer.imbalance import adjust, class_weights, head_remedy
 from fewlabels.transfer.parameters import (
     FREEZE_NORM_BELOW,
     PRETRAINED,
@@ -39,21 +37,7 @@ from fewlabels.transfer.parameters import (
     FineTuneConfig,
     fresh_classifier,
 )
-from fewlabels.transfer.regressors import REGRESSORS, scale_of
-
-FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
-GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
-
-# The small models of frozen features by name; `features` averages two of them.
-PROBES: dict[str, Callable[..., nn.Module]] = {
-    "logistic": probes.logistic,
-    "ridge": probes.ridge,
-    "svm": probes.svm,
-    "centroid": probes.centroid,
-    "knn": probes.neighbours,
-    "spreading": probes.spreading,
-}
-HEADS = ("features", *PROBES)
+from fewlabels.transfer.regressors import scale_of
 
 Observe = Callable[[Method, int, dict[str, float]], None]
 
@@ -217,71 +201,6 @@ def pretrain_encoder(
         watch=None if observe is None else functools.partial(observe, method),
     )
     return method, trained
-
-
-def feature_rows(task: Task) -> np.ndarray:
-    """Return up to `FEATURE_IMAGES` training rows, in an order keyed by their number."""
-    rows = task.dataset.rows("train")
-    order = torch.randperm(len(rows), generator=generator(0, "features")).numpy()
-    shuffled: np.ndarray = rows[order]
-    return shuffled
-
-
-def feature_space(task: Task, backbone: Backbone, labelled: np.ndarray) -> Space:
-    """Extract training features: all `labelled` rows, and others up to the limit."""
-    rows = feature_rows(task)
-    others = rows[~np.isin(rows, labelled)]
-    chosen = np.concatenate([labelled, others[: max(0, FEATURE_IMAGES - len(labelled))]])
-    return build_space(chosen, features(task, backbone, chosen))
-
-
-def features(task: Task, backbone: Backbone, rows: np.ndarray) -> torch.Tensor:
-    """Return the features ``(n, F)`` of rows of the data set."""
-    return extract(
-        backbone,
-        task.dataset.store,
-        rows,
-        task.pictures,
-        device=task.device,
-        grid=GRID,
-        bf16=task.bf16,
-    )
-
-
-def fit_head(
-    space: Space,
-    rows: np.ndarray,
-    labels: np.ndarray,
-    classes: int,
-    kind: str,
-    imbalance: str = "none",
-) -> nn.Module:
-    """Fit a small model on frozen features.
-
-    Parameters
-    ----------
-    labels : ndarray
-        ``(n,)`` int64 classes, or float64 numbers.
-    classes : int
-        How many there are; 0 for numbers.
-    kind : str
-        A key of `PROBES`, or ``features``, the average opinion of logistic regression and
-        label spreading. For numbers a key of `REGRESSORS`.
-    imbalance : str
-        What is done about classes of unequal size, where this model knows it.
-    """
-    if not classes:
-        return REGRESSORS[kind](space, rows, labels)
-    remedy = head_remedy(kind, imbalance)
-    weights = [class_weights(labels, classes)] if remedy == "weights" else []
-    if kind == "features":
-        head = probes.logistic(space, rows, labels, classes, *weights, whitened=True)
-        head = adjust(head, labels) if remedy == "logits" else head
-        return MixtureHead(head, probes.spreading(space, rows, labels, classes))
-    fitted = PROBES[kind](space, rows, labels, classes, *weights)
-    if remedy == "logits" and isinstance(fitted, LinearHead):
-        return adjust(fitted, labels)
-    return fitted
 
 
 def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:

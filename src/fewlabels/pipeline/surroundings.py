@@ -16,9 +16,10 @@ from fewlabels.explain.embedding import TEST, UNLABELLED, embedding_map
 from fewlabels.explain.neighbours import nearest
 from fewlabels.models.backbones import pooled_features
 from fewlabels.models.classifier import Saved
+from fewlabels.pipeline.frozen import GRID, feature_rows, features
 from fewlabels.pipeline.looking import as_seen, as_views, stored_pixels
 from fewlabels.pipeline.predict import AT_ONCE
-from fewlabels.pipeline.stages import GRID, feature_rows, features, on_device
+from fewlabels.pipeline.stages import on_device
 from fewlabels.pipeline.subjects import Subject
 from fewlabels.pipeline.task import Task
 

@@ -15,7 +15,8 @@ from torch import nn
 from fewlabels.core.errors import ModelError
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import answers
-from fewlabels.pipeline.stages import GRID, features, finetune, fit_head, new_backbone, score
+from fewlabels.pipeline.frozen import GRID, features, fit_head
+from fewlabels.pipeline.stages import finetune, new_backbone, score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json, replacing, to_json, write_atomic
 from fewlabels.study.arms import Arm

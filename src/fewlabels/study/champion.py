@@ -8,7 +8,8 @@ import numpy as np
 
 from fewlabels.explain.embedding import TEST, UNLABELLED, embedding_map, pack
 from fewlabels.models.classifier import Classifier, save_model
-from fewlabels.pipeline.stages import features, score
+from fewlabels.pipeline.frozen import features
+from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.cells import fit

@@ -14,8 +14,9 @@ from torch import Tensor
 from fewlabels.core.errors import ModelError
 from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import load_model
+from fewlabels.pipeline.frozen import feature_space
 from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
-from fewlabels.pipeline.stages import PretrainPlan, feature_space, new_backbone
+from fewlabels.pipeline.stages import PretrainPlan, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.study.arms import Arm

@@ -14,14 +14,8 @@ import numpy as np
 from fewlabels import __version__
 from fewlabels.core.errors import UsageError
 from fewlabels.core.seeding import stream
-from fewlabels.pipeline.stages import (
-    FEATURE_IMAGES,
-    features,
-    finetune_pace,
-    finetune_steps,
-    new_backbone,
-    pretrain_steps,
-)
+from fewlabels.pipeline.frozen import FEATURE_IMAGES, features
+from fewlabels.pipeline.stages import finetune_pace, finetune_steps, new_backbone, pretrain_steps
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.training.durations import Duration

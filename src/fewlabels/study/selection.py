@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from fewlabels.core.seeding import stream
-from fewlabels.pipeline.stages import features, score
+from fewlabels.pipeline.frozen import features
+from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import FIXED_ORDER, Arm
 from fewlabels.study.cells import fit, head_predictions
