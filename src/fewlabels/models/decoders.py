@@ -21,15 +21,15 @@ def _doubled(width: int, times: int) -> tuple[list[nn.Module], int]:
     return [*layers, nn.ReLU(inplace=True)], width
 
 
-def doublings(image_size: int) -> tuple[int, int]:
-    """Return how often a map of about 4x4 must double to cover an image, and its exact side.
+def doublings(image_size: int, cells: int = 4) -> tuple[int, int]:
+    """Return how often a map of about `cells` a side must double to cover an image, and its side.
 
     Examples
     --------
     >>> doublings(32), doublings(28), doublings(3)
     ((3, 4), (3, 4), (0, 3))
     """
-    times = max(0, math.ceil(math.log2(image_size / 4)))
+    times = max(0, math.ceil(math.log2(image_size / cells)))
     return times, math.ceil(image_size / 2**times)
 
 
@@ -85,7 +85,7 @@ class MapDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.size = image_size
-        times = max(0, math.ceil(math.log2(image_size / cells)))
+        times, _ = doublings(image_size, cells)
         mix = nn.Conv2d(channels, width, 3, padding=1)
         layers, width = _doubled(width, times)
         self.body = nn.Sequential(mix, *layers)

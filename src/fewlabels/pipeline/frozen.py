@@ -33,7 +33,7 @@ HEADS = ("features", *PROBES)
 
 
 def feature_rows(task: Task) -> np.ndarray:
-    """Return up to `FEATURE_IMAGES` training rows, in an order keyed by their number."""
+    """Return the training rows in a random order that is keyed by their number."""
     rows = task.dataset.rows("train")
     order = torch.randperm(len(rows), generator=generator(0, "features")).numpy()
     shuffled: np.ndarray = rows[order]
