@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fewlabels.results.environment import describe
 
@@ -52,20 +53,43 @@ class Record:
             "repeats": len(repeats),
             **self._made,
         }
-        rows = [old for old in self._read() if old["figure"] != figure]
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows([*rows, row])
+        replace(self.path, COLUMNS, [row], ("figure",))
         sys.stderr.write(
             f"{figure}: {row['value']} {unit} ({row['low']} to {row['high']}, {len(repeats)})\n"
         )
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+
+def replace(
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    same: Sequence[str],
+    order: Callable[[Mapping[str, Any]], Any] | None = None,
+) -> None:
+    """Write rows into a table in place of those that tell of the same; the others stay.
+
+    Parameters
+    ----------
+    path : Path
+        Of a CSV, which need not be there yet.
+    columns : sequence of str
+    rows : sequence of mapping
+    same : sequence of str
+        Columns by whose values two rows tell of the same.
+    order : callable, optional
+        Key to sort all rows by; without it they keep their order and new ones come last.
+    """
+    old: list[Mapping[str, Any]] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            old = list(csv.DictReader(file))
+    new = {tuple(str(row[name]) for name in same) for row in rows}
+    kept = [row for row in old if tuple(row[name] for name in same) not in new]
+    found = [*kept, *rows]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(sorted(found, key=order) if order else found)
 
 
 def _short(value: float) -> str:

@@ -12,7 +12,6 @@ whose data are not there is skipped, and the table says so. Writes ``benchmarks/
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import shlex
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from record import replace
 
 from fewlabels.results.environment import describe
 
@@ -100,7 +100,8 @@ def main() -> int:
             rows.append(travel(recipe, size, chosen.out or Path(spare)))
             sys.stdout.write(line(rows[-1]) + "\n")
             sys.stdout.flush()
-    keep(HERE / ("roads_full.csv" if chosen.full else "roads.csv"), rows)
+    path = HERE / ("roads_full.csv" if chosen.full else "roads.csv")
+    replace(path, COLUMNS, rows, ("road",), order=lambda row: int(str(row["road"])[1:]))
     sys.stdout.write("\n" + "\n".join(line(row) for row in rows) + "\n")
     return int(any(row["verdict"] == "failed" for row in rows))
 
@@ -174,20 +175,6 @@ def line(row: dict[str, Any]) -> str:
     """Return a row of the table that is printed."""
     head = f"{row['road']:>4}  {row['title']:<44} {row['seconds']!s:>7} s"
     return f"{head}  {row['verdict']:<9}  {row['result']}"
-
-
-def keep(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the rows among those of roads travelled before."""
-    old: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            old = list(csv.DictReader(file))
-    new = {row["road"]: row for row in rows}
-    merged = [new.pop(row["road"], row) for row in old] + list(new.values())
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        table.writerows(sorted(merged, key=lambda row: int(str(row["road"])[1:])))
 
 
 if __name__ == "__main__":

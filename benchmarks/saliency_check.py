@@ -5,13 +5,13 @@
 Each backbone is trained from scratch on all training labels, scored on validation images, and each
 kind of map is compared with that of the same network with random weights. The test split stays
 closed. Writes ``benchmarks/saliency_check_<data>.csv``: one row a backbone and map; a backbone that
-is not clearly above chance says nothing about maps, and its row tells so.
+is not clearly above chance says nothing about maps, and its row tells so. Rows of a
+backbone that is checked again are replaced.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import time
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import replace
 
 from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.data.augment import plain
@@ -37,7 +38,8 @@ HERE = Path(__file__).parent
 BACKBONES = ("tiny", "conv-32-64-128", "conv-32-64-64", "resnet18", "vgg11_bn", "alexnet")
 BACKBONES += ("inception_v3", "convnext_atto")
 COLUMNS = ("backbone", "image_size", "steps", "seed", "val_accuracy", "low", "high", "chance")
-COLUMNS += ("map", "correlation", "limit", "images", "draws", "verdict", "train_seconds")
+COLUMNS += ("map", "correlation", "limit", "images", "draws", "verdict")
+COLUMNS += ("train_seconds", "machine", "commit")
 
 
 def main() -> None:
@@ -49,30 +51,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_500)
     parser.add_argument("--images", type=int, default=12, help="that the check looks at")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     root = Path(os.environ.get("FEWLABELS_DATA", "")) / chosen.data
     options = DataOptions(str(root if root.exists() else chosen.data), chosen.image_size)
     reporter = Reporter()
     task = open_task(options, policy="auto", device="auto", reporter=reporter)
     about = describe(str(task.device))
-    out = chosen.out or HERE / f"saliency_check_{task.dataset.name}.csv"
-    with out.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        for backbone in chosen.backbones.split(","):
-            for row in rows_of(task, backbone, chosen.steps, chosen.images, chosen.seed):
-                table.writerow(row)
-                file.flush()
-                reporter.say(" ".join(f"{k}={v}" for k, v in row.items()))
-        file.write(f"# machine {about['machine']} commit {about.get('commit', '')}\n")
+    made = {"machine": about["machine"], "commit": about.get("commit", "")}
+    out = HERE / f"saliency_check_{task.dataset.name}.csv"
+    for backbone in chosen.backbones.split(","):
+        for row in rows_of(task, backbone, chosen.steps, chosen.images, chosen.seed):
+            replace(out, COLUMNS, [row | made], ("backbone", "map"))
+            reporter.say(" ".join(f"{k}={v}" for k, v in row.items()))
 
 
 def rows_of(
     task: Task, backbone: str, steps: int, images: int, seed: int
 ) -> Iterator[dict[str, object]]:
     """Train one backbone and yield a row for each kind of map."""
-    row: dict[str, object] = {"backbone": backbone, "image_size": task.pictures.size}
+    row: dict[str, object] = {"backbone": backbone, "image_size": task.pictures.size, "map": ""}
     row |= {"steps": steps, "seed": seed, "limit": LIMIT}
     began = time.perf_counter()
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import shlex
 import subprocess
 import sys
@@ -22,13 +22,11 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 @pytest.fixture(scope="module")
 def roads() -> ModuleType:
     """The script that travels them."""
-    spec = importlib.util.spec_from_file_location("roads", ROOT / "benchmarks/roads.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["roads"] = module
-    spec.loader.exec_module(module)
-    return module
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return importlib.import_module("roads")
+    finally:
+        sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")
