@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from fewlabels.core.errors import UsageError, unknown
@@ -154,6 +155,23 @@ class Arm:
 def default_arms(target: str | None) -> tuple[str, ...]:
     """Return what competes where nobody says: for classes, or for the number `target`."""
     return DEFAULT_ARMS if target is None else NUMBER_ARMS
+
+
+def headline(arms: Sequence[Arm], baseline: str) -> str:
+    """Return the arm whose verdict is declared before a comparison.
+
+    The recommended one where it takes part, else the first whose start was trained: whether an
+    untrained start beats the baseline is never the question.
+
+    Examples
+    --------
+    >>> arms = parse_arms(["scratch", "pixels", "autoencoder+features"])
+    >>> headline(arms, "scratch"), headline(arms[:2], "scratch")
+    ('autoencoder+features', 'pixels')
+    """
+    others = [arm for arm in arms if arm.name != baseline]
+    trained = [arm.name for arm in others if arm.start in ("pretrained", "given")]
+    return RECOMMENDED if RECOMMENDED in trained else [*trained, others[0].name][0]
 
 
 def arm_of_numbers(arm: Arm) -> Arm:

@@ -18,7 +18,7 @@ from fewlabels.pipeline.parts import refuse_imbalance
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import DEFAULT_ARMS, RECOMMENDED, Arm, parse_arms
+from fewlabels.study.arms import DEFAULT_ARMS, Arm, headline, parse_arms
 from fewlabels.study.cells import load_cell, save_cell, score_cell
 from fewlabels.study.encoders import Encoder, open_encoder, release, start_key, task_of
 from fewlabels.study.given import open_given
@@ -86,10 +86,8 @@ class Comparison:
     @property
     def declared(self) -> dict[str, Any]:
         """Return the verdict declared before the run."""
-        names = [arm.name for arm in self.arms]
-        others = [name for name in names if name != self.settings.baseline]
         return {
-            "arm": RECOMMENDED if RECOMMENDED in others else others[0],
+            "arm": headline(self.arms, self.settings.baseline),
             "baseline": self.settings.baseline,
             "shots": min(self.shots),
             "metric": self.settings.metric,
