@@ -25,9 +25,9 @@ from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.data.augment import plain
 from fewlabels.data.loader import load
 from fewlabels.evaluation.intervals import wilson
+from fewlabels.explain import pictures
 from fewlabels.explain.randomisation import DRAWS, LIMIT, check
 from fewlabels.explain.saliency import MAPS
-from fewlabels.models.classifier import Classifier
 from fewlabels.pipeline.stages import finetune, new_backbone, score
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.environment import describe
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_500)
     parser.add_argument("--images", type=int, default=12, help="that the check looks at")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", type=Path, help="folder for a sheet of maps a backbone")
     chosen = parser.parse_args()
     root = Path(os.environ.get("FEWLABELS_DATA", "")) / chosen.data
     options = DataOptions(str(root if root.exists() else chosen.data), chosen.image_size)
@@ -60,13 +61,15 @@ def main() -> None:
     made = {"machine": about["machine"], "commit": about.get("commit", "")}
     out = HERE / f"saliency_check_{task.dataset.name}.csv"
     for backbone in chosen.backbones.split(","):
-        for row in rows_of(task, backbone, chosen.steps, chosen.images, chosen.seed):
+        for row in rows_of(
+            task, backbone, chosen.steps, chosen.images, chosen.seed, chosen.pictures
+        ):
             replace(out, COLUMNS, [row | made], ("backbone", "map"))
             reporter.say(" ".join(f"{k}={v}" for k, v in row.items()))
 
 
 def rows_of(
-    task: Task, backbone: str, steps: int, images: int, seed: int
+    task: Task, backbone: str, steps: int, images: int, seed: int, folder: Path | None
 ) -> Iterator[dict[str, object]]:
     """Train one backbone and yield a row for each kind of map."""
     row: dict[str, object] = {"backbone": backbone, "image_size": task.pictures.size, "map": ""}
@@ -87,26 +90,53 @@ def rows_of(
     chance = float(np.bincount(labels).max() / len(held))  # always naming the largest class
     row |= {"val_accuracy": round(right / len(held), 4), "low": round(low, 4)}
     row |= {"high": round(high, 4), "chance": round(chance, 4)}
-    for name in MAPS:
-        yield row | {"map": name, **verdict(task, classifier, name, held, images, low > chance)}
-
-
-def verdict(
-    task: Task, classifier: Classifier, name: str, held: np.ndarray, images: int, learned: bool
-) -> dict[str, object]:
-    """Check one kind of map on an even sample of held-out images."""
     even = held[np.linspace(0, len(held) - 1, min(images, len(held))).astype(np.int64)]
     x = plain(load(task.dataset.store, even, task.device), task.pictures)
     with torch.no_grad():
         targets = classifier.eval()(x).argmax(1)
-    try:
-        found = check(MAPS[name], classifier, x, targets)
-    except ModelError as error:
-        return {"verdict": f"not possible: {error.message}"}
-    said = "passed" if found.passed else "withdrawn"
-    said = said if learned else f"{said}, but the network is not above chance"
-    about = {"images": found.images, "draws": DRAWS, "verdict": said}
-    return {"correlation": round(found.correlation, 4), **about}
+    maps = {}
+    for name, draw in MAPS.items():
+        try:
+            found = check(draw, classifier, x, targets)
+        except ModelError as error:
+            yield row | {"map": name, "verdict": f"not possible: {error.message}"}
+            continue
+        maps[name] = draw(classifier, x, targets).numpy()
+        said = "passed" if found.passed else "withdrawn"
+        said = said if low > chance else f"{said}, but the network is not above chance"
+        about = {"images": found.images, "draws": DRAWS, "verdict": said}
+        yield row | {"map": name, "correlation": round(found.correlation, 4), **about}
+    if folder is not None:
+        titles = [
+            f"called {task.dataset.classes[said]}, is {task.dataset.classes[true]}"
+            for said, true in zip(targets.tolist(), task.dataset.labels[even], strict=True)
+        ]
+        save_sheet(folder / f"{backbone}.png", pixels_of(x, task), maps, titles)
+
+
+def pixels_of(x: torch.Tensor, task: Task) -> np.ndarray:
+    """Return normalised images ``(B, C, S, S)`` as ``(B, S, S, C)`` uint8."""
+    mean, std = (torch.tensor(v)[:, None, None] for v in (task.pictures.mean, task.pictures.std))
+    shown = ((x.cpu() * std + mean) * 255).round().clamp(0, 255)
+    return shown.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def save_sheet(
+    path: Path, views: np.ndarray, maps: dict[str, np.ndarray], titles: list[str]
+) -> None:
+    """Draw every image beside its maps, withdrawn ones too: a benchmark hides nothing."""
+    rows = []
+    for place, view in enumerate(views):
+        drawn = [
+            (
+                pictures.MAP_NAMES[name],
+                pictures.overlay(view, found[place], signed=name in pictures.SIGNED),
+            )
+            for name, found in maps.items()
+        ]
+        rows.append((titles[place], [("", view), *drawn]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pictures.png(pictures.sheet(rows)))
 
 
 if __name__ == "__main__":
