@@ -111,3 +111,12 @@ def test_signals_come_through_sigmoid_and_tanh(name: str) -> None:
     first = next(iter(net.parameters())).grad
     assert first is not None
     assert first.abs().mean() > 1e-7
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "gelu"])
+def test_signals_keep_their_size_without_normalisation(activation: str) -> None:
+    torch.manual_seed(0)
+    channels = (32, 64, 128, 128)
+    net = SmallCNN(channels, (1, 1, 1, 1), norm=False, activation=activation)
+    out = net.forward_features(torch.randn(16, 3, 16, 16))
+    assert 0.2 < out.square().mean() < 2.5  # torch's own weights leave a thousandth

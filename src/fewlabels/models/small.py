@@ -94,7 +94,8 @@ class SmallCNN(Backbone):
             linear = nn.Linear(self.num_features, dense)
             self.dense = nn.Sequential(linear, ACTIVATIONS[activation]())
             self.num_features = dense
-        if activation in ("sigmoid", "tanh"):
+        # With batch normalisation the size of the weights does not matter.
+        if not norm or activation in ("sigmoid", "tanh"):
             draw_for(self, activation)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -117,16 +118,22 @@ def pool_grid(x: Tensor, grid: int) -> Tensor:
 
 
 def draw_for(network: nn.Module, activation: str) -> None:
-    """Draw weights for sigmoid or tanh so that signals keep their size (Glorot and Bengio 2010).
+    """Draw weights so that signals keep their size through an activation.
 
-    A sigmoid has a quarter of the slope of the identity at zero, hence the gain of 4.
+    For sigmoid and tanh as Glorot and Bengio 2010 do; a sigmoid has a quarter of the slope of the
+    identity at zero, hence the gain of 4. For the others, which pass about half of what they get,
+    as He et al. 2015 do.
     """
-    gain = 4.0 if activation == "sigmoid" else nn.init.calculate_gain("tanh")
     for part in network.modules():
-        if isinstance(part, nn.Conv2d | nn.Linear):
+        if not isinstance(part, nn.Conv2d | nn.Linear):
+            continue
+        if activation in ("sigmoid", "tanh"):
+            gain = 4.0 if activation == "sigmoid" else nn.init.calculate_gain("tanh")
             nn.init.xavier_uniform_(part.weight, gain)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+        else:
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
 
 
 def _block(before: int, width: int, stride: int, norm: bool, activation: str) -> nn.Sequential:
