@@ -28,3 +28,18 @@ def test_the_first_stage_sees_the_images(name: str) -> None:
     assert len(parts) > 2
     first = next(p for p in backbone.parameters() if p.ndim > 1 and p.shape[0] > 1)
     assert any(p is first for p in parts[0])
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnext_atto",
+        "torchvision:convnext_tiny",
+        "torchvision:densenet121",
+        "swin_tiny_patch4_window7_224",
+    ],
+)
+def test_no_stage_only_normalises(name: str) -> None:
+    backbone = create_backbone(name, in_chans=3, image_size=64)
+    assert all(any(p.ndim > 1 for p in part) for part in stages(backbone))

@@ -72,7 +72,10 @@ def test_the_head_alone(pictures: DataOptions, encoder: Run, tmp_path: Path) -> 
     [
         ({"tune": "heads"}, "head"),
         ({"layer_decay": 0.0}, "layer-decay"),
+        ({"layer_weight_decay": 1.5}, "layer-weight-decay"),
         ({"l2_sp": -1.0}, "l2-sp"),
+        ({"stages": [1]}, "frozen features"),
+        ({"stages": [9], "transfer": "logistic"}, "has . stages"),
         ({"tune": "head", "start": "scratch"}, "--tune"),
         ({"tune": "last", "transfer": "features"}, "--tune"),
     ],
@@ -285,3 +288,19 @@ def test_evaluate_says_where_to_name_images_that_moved(classifier: Run, tmp_path
     with pytest.raises(DataError) as caught:
         evaluate(run, reporter=QUIET)
     assert "--data" in caught.value.hint
+
+
+def test_features_of_stages(pictures: DataOptions, encoder: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    start = str(encoder[0])
+    result = fit(pictures, out, start=start, transfer="logistic", stages=[2, 3], labels=8)
+    assert result["val"]["accuracy"]["value"] > 0.7
+    saved = load_model(out / "model")
+    assert saved.config["stages"] == [2, 3]
+    assert saved.backbone.num_features == saved.config["head"]["features"]
+    judged = evaluate(out, split="val", reporter=QUIET)
+    assert judged["accuracy"] == result["val"]["accuracy"]
+    # From there on the whole network is trained again, by its own features.
+    again = fit(pictures, tmp_path / "again", start=str(out), labels=8)
+    tensors = len(load_model(encoder[0] / "model").backbone.state_dict())
+    assert again["carried"]["carried"] == tensors

@@ -193,6 +193,12 @@ def test_rates_fall_towards_the_images() -> None:
     assert rates == pytest.approx([1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3])
 
 
+def test_weight_decay_falls_towards_the_images() -> None:
+    config = FineTuneConfig(weight_decay=0.08, layer_weight_decay=0.5, layer_decay=0.9)
+    groups = method(classifier(), config).optimizers()["finetune"].param_groups
+    assert [g["weight_decay"] for g in groups] == pytest.approx([0.01, 0.02, 0.04, 0.08, 0.08])
+
+
 def test_l2_sp_holds_the_backbone_near_its_start() -> None:
     far = []
     for weight in (0.0, 10.0):

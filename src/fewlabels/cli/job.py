@@ -29,14 +29,16 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def shots_list(text: str | None) -> list[int] | None:
+def counts_list(
+    text: str | None, flag: str = "labels", example: str = "1,4,25"
+) -> list[int] | None:
     """Read ``1,4,25``."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        message = f"--labels {text!r} is no list of whole numbers of at least 1"
-        raise UsageError("usage.labels", message, "--labels 1,4,25")
+        message = f"--{flag} {text!r} is no list of whole numbers of at least 1"
+        raise UsageError(f"usage.{flag}", message, f"--{flag} {example}")
     return sorted({int(part) for part in parts})
 
 

@@ -9,7 +9,7 @@ import typer
 import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
-from fewlabels.cli.job import Job, given, mapping, names_list
+from fewlabels.cli.job import Job, counts_list, given, mapping, names_list
 
 
 def inspect(  # noqa: PLR0913 - one parameter a flag
@@ -130,10 +130,25 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
         float,
         typer.Option(metavar="X", help="Factor on the rate from each stage to the one before."),
     ] = 1.0,
+    layer_weight_decay: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="Factor on the weight decay from each stage to the one before."
+        ),
+    ] = 1.0,
     l2_sp: Annotated[
         float,
         typer.Option("--l2-sp", metavar="X", help="How hard weights are held near their start."),
     ] = 0.0,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N]",
+            show_default=False,
+            help="Of which stages frozen features are, side by side; 1 sees the images. Default: "
+            "the network's own.",
+        ),
+    ] = None,
     imbalance: flag.Imbalance = "none",
     optimizer: flag.Optimizer = "auto",
     keep: Annotated[
@@ -180,6 +195,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             transfer=transfer,
             tune=tune,
             layer_decay=layer_decay,
+            layer_weight_decay=layer_weight_decay,
             l2_sp=l2_sp,
             imbalance=imbalance,
             optimizer=optimizer,
@@ -192,7 +208,11 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             device=device.value,
             out=out,
             dry_run=dry_run,
-            **given(change=mapping(change), resume=flag.asked(resume)),
+            **given(
+                stages=counts_list(stages, "stages", "3,4"),
+                change=mapping(change),
+                resume=flag.asked(resume),
+            ),
         )
 
     return Job(call, output.show_training, as_json, shared=True)

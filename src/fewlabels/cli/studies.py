@@ -10,7 +10,7 @@ import typer
 import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
-from fewlabels.cli.job import Job, given, names_list, shots_list, typed
+from fewlabels.cli.job import Job, counts_list, given, names_list, typed
 
 
 def run(  # noqa: PLR0913 - one parameter a flag
@@ -131,7 +131,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             fewlabels.DataOptions(
                 data, image_size, image_column, label_column, target, group_by, leaks.value, verify
             ),
-            labels=shots_list(labels),
+            labels=counts_list(labels),
             seeds=seeds,
             pretraining_seeds=pretraining_seeds,
             seed=seed,
@@ -170,7 +170,7 @@ def demo(
     """
 
     def call() -> Any:
-        settings = given(labels=shots_list(labels), dry_run=dry_run or None)
+        settings = given(labels=counts_list(labels), dry_run=dry_run or None)
         return fewlabels.demo(out=out, seed=seed, **settings)
 
     return Job(call, output.show_comparison, as_json)

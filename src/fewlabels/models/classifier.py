@@ -26,6 +26,7 @@ from fewlabels.models.heads import (
     RegressionHead,
     answers,
 )
+from fewlabels.models.taps import Taps, untapped
 from fewlabels.results.files import read_json, to_json, write_atomic
 
 SCHEMA = 1
@@ -128,7 +129,7 @@ def save_model(  # noqa: PLR0913 - a model, and what belongs to it
     DiskError
         The disk is full or not writable.
     """
-    tensors = {f"backbone.{k}": v for k, v in backbone.state_dict().items()}
+    tensors = {f"backbone.{k}": v for k, v in untapped(backbone).state_dict().items()}
     config: dict[str, Any] = {
         "schema": SCHEMA,
         "backbone": name,
@@ -140,6 +141,8 @@ def save_model(  # noqa: PLR0913 - a model, and what belongs to it
         "options": dict(backbone.options),
         "head": None,
     }
+    if isinstance(backbone, Taps):
+        config["stages"] = list(backbone.stages)
     if head is not None:
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
         config["head"] = _describe_head(head)
@@ -236,6 +239,8 @@ def load_model(folder: Path) -> Saved:
         head = _build_head(config["head"]) if config["head"] else None
         tensors = load_tensors((folder / "model.safetensors").read_bytes())
         _fill(backbone, "backbone.", tensors)
+        if stages := config.get("stages"):
+            backbone = Taps(backbone, stages, channels=pictures.channels, size=pictures.size)
         if head is not None:
             _fill(head, "head.", tensors)
         short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))

@@ -20,7 +20,8 @@ def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
     A stage is a block of our small networks, a layer of the dense encoder, in a timm model
     what its coarse `group_matcher` says, and in a torchvision model what its numbered modules
     are (``features.0``, ``layer1``, ``encoder.layers.encoder_layer_0``). Stages without
-    parameters are left out; a backbone that cannot be taken apart is one stage.
+    parameters are left out, and one that only normalises belongs to the stage before it; a
+    backbone that cannot be taken apart is one stage.
 
     Examples
     --------
@@ -38,7 +39,18 @@ def stages(backbone: Backbone) -> list[list[nn.Parameter]]:
         parts = _of_vision(backbone.net)
     else:
         parts = [list(backbone.parameters())]
-    return [part for part in parts if part]
+    return _joined([part for part in parts if part])
+
+
+def _joined(parts: list[list[nn.Parameter]]) -> list[list[nn.Parameter]]:
+    """Return the stages with those that hold gains and biases alone joined to the one before."""
+    found = parts[:1]
+    for part in parts[1:]:
+        if all(values.ndim < 2 for values in part):
+            found[-1] = found[-1] + part
+        else:
+            found.append(part)
+    return found
 
 
 def _of_timm(net: Any) -> list[list[nn.Parameter]]:

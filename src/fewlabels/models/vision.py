@@ -124,6 +124,20 @@ def _other_channels(net: nn.Module, in_chans: int) -> None:
     net.set_submodule(place, new)
 
 
+def body(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return what lies before the pooling, in the order it is passed; sequences taken apart."""
+    if hasattr(net, "encoder"):  # ViT
+        layers = net.get_submodule("encoder.layers")
+        return [(f"encoder.layers.{name}", part) for name, part in layers.named_children()]
+    found: list[tuple[str, nn.Module]] = []
+    for name, part in net.named_children():
+        if name in _TAIL or name == "flatten":
+            break
+        parts = part.named_children() if isinstance(part, nn.Sequential | nn.ModuleList) else ()
+        found += [(f"{name}.{inner}", module) for inner, module in parts] or [(name, part)]
+    return found
+
+
 class VisionBackbone(Backbone):
     """A torchvision classifier without its last layer, behind the names the library uses."""
 

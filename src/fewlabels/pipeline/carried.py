@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from fewlabels.data.manifest import Manifest
 from fewlabels.models.classifier import Saved
 from fewlabels.models.loading import Whole, adapt, whole
 from fewlabels.models.published import find
+from fewlabels.models.taps import Taps
 from fewlabels.pipeline.stages import new_backbone, on_device
 from fewlabels.pipeline.starts import Start, is_run, open_model, refuse_other
 from fewlabels.pipeline.task import Task, pick_backbone
@@ -50,6 +51,18 @@ def build_backbone(start: Start, task: Task, seed: int) -> tuple[str, Backbone, 
     name = pick_backbone(start.backbone_name, task)
     drawn = new_backbone(task, name, seed, start.options)
     return name, drawn, carry_over(drawn, {})
+
+
+def tapped(backbone: Backbone, stages: Sequence[int], task: Task) -> Backbone:
+    """Return a network whose features are those of some of its stages.
+
+    Raises
+    ------
+    UsageError
+        It has no such stage.
+    """
+    seen = task.pictures
+    return on_device(task, Taps(backbone, stages, channels=seen.channels, size=seen.size))
 
 
 def _other_channels(

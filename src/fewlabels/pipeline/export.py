@@ -15,6 +15,7 @@ from fewlabels.models.backbones import TimmBackbone
 from fewlabels.models.classifier import Saved
 from fewlabels.models.heads import LinearHead, RegressionHead
 from fewlabels.models.published import LOCAL
+from fewlabels.models.taps import Taps
 from fewlabels.pipeline.folders import default_folder
 from fewlabels.pipeline.starts import open_model
 from fewlabels.results.files import to_json, write_atomic
@@ -92,6 +93,10 @@ def _as_timm(saved: Saved) -> _Plain:
     import timm
 
     name = str(saved.config["backbone"])
+    if isinstance(saved.backbone, Taps):
+        stages = ", ".join(map(str, saved.backbone.stages))
+        what = f"no timm network has a classifier on its stages {stages}"
+        raise UsageError("usage.format", what, "a run without --stages")
     if not isinstance(saved.backbone, TimmBackbone):
         raise UsageError("usage.format", f"{name} is no network of timm's", "a timm --backbone")
     weights = dict(saved.backbone.net.state_dict())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 
 from fewlabels.core import processes
 from fewlabels.core.errors import UsageError, unknown
-from fewlabels.pipeline.carried import build_backbone, seen_before
+from fewlabels.pipeline.carried import build_backbone, seen_before, tapped
 from fewlabels.pipeline.fitting import (
     Job,
     dry_plan,
@@ -55,7 +55,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     seed: int = 0,
     tune: str = "all",
     layer_decay: float = 1.0,
+    layer_weight_decay: float = 1.0,
     l2_sp: float = 0.0,
+    stages: Sequence[int] | None = None,
     imbalance: str = "none",
     optimizer: str = "auto",
     keep: str = "best",
@@ -91,9 +93,13 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         training images. Validation images are never learned from.
     seed : int
         Of the draw of labels, and of training.
-    tune, layer_decay, l2_sp : str, float, float
-        Which stages are trained, how much slower earlier ones are, and how hard the weights
-        are held near their start: see `fewlabels.transfer.parameters.FineTuneConfig`.
+    tune, layer_decay, layer_weight_decay, l2_sp : str, float, float, float
+        Which stages are trained, how much slower earlier ones are and how much less their
+        weights decay, and how hard the weights are held near their start: see
+        `fewlabels.transfer.parameters.FineTuneConfig`.
+    stages : sequence of int, optional
+        Of which stages the frozen features are, from 1, which sees the images; several are laid
+        side by side. By default the backbone's own features. See `fewlabels.models.taps`.
     imbalance : str
         What is done about classes of unequal size: ``none``, class ``weights``, balanced
         ``sampling`` or adjusted ``logits``; see `fewlabels.transfer.imbalance`.
@@ -133,7 +139,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     """
     reporter = reporter or Reporter()
     _check(start, transfer, options)
-    tuning = _tuning(start, transfer, tune, layer_decay, l2_sp)
+    tuning = _tuning(start, transfer, tune, layer_decay, layer_weight_decay, l2_sp)
     refuse_imbalance(options.target, imbalance)
     tuning = with_parts(tuning, transfer, imbalance, optimizer, keep)
     check_labels(labels)
@@ -147,6 +153,11 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
     settings |= {"tune": tune, "layer_decay": layer_decay, "l2_sp": l2_sp}
     settings |= {"imbalance": imbalance, "optimizer": optimizer, "keep": keep}
+    if layer_weight_decay != 1.0:
+        settings["layer_weight_decay"] = layer_weight_decay
+    if stages:
+        _check_stages(transfer)
+        settings["stages"] = sorted(set(stages))
     if change:
         _check_change(start, transfer)
         settings["change"] = dict(change)
@@ -159,6 +170,8 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         task = open_start(found, options, policy=policy, device=device, reporter=reporter)
         rows = learned_rows(task, labels, seed)
         name, built, fates = build_backbone(found, task, seed)
+        if stages:
+            built = tapped(built, stages, task)
         job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
         job = replace(job, held=held_rows(task, rows, labels), keep=keep)
         if dry_run:
@@ -170,25 +183,48 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
 
 
 def _tuning(
-    start: str, transfer: str, tune: str, layer_decay: float, l2_sp: float
+    start: str,
+    transfer: str,
+    tune: str,
+    layer_decay: float,
+    layer_weight_decay: float,
+    l2_sp: float,
 ) -> FineTuneConfig:
     """Return the settings of the fine-tune, or refuse them."""
     if tune not in TUNE:
         raise unknown("tune", tune, TUNE)
-    if not 0 < layer_decay <= 1:
-        raise UsageError(
-            "usage.layer_decay", f"--layer-decay is {layer_decay}; it must be above 0, at most 1"
-        )
+    for name, value in {"decay": layer_decay, "weight-decay": layer_weight_decay}.items():
+        if not 0 < value <= 1:
+            raise UsageError(
+                f"usage.layer_{name.replace('-', '_')}",
+                f"--layer-{name} is {value}; it must be above 0, at most 1",
+            )
     if not 0 <= l2_sp < float("inf"):
         raise UsageError("usage.l2_sp", f"--l2-sp is {l2_sp}; it must be 0 or more")
-    changed = replace(PRETRAINED, tune=tune, layer_decay=layer_decay, l2_sp=l2_sp)
+    changed = replace(
+        PRETRAINED,
+        tune=tune,
+        layer_decay=layer_decay,
+        layer_weight_decay=layer_weight_decay,
+        l2_sp=l2_sp,
+    )
     if changed != PRETRAINED and (start == "scratch" or transfer != "parameters"):
         raise UsageError(
             "usage.tune",
-            "--tune, --layer-decay and --l2-sp say how trained weights are trained further",
+            "--tune, --layer-decay, --layer-weight-decay and --l2-sp say how trained weights are "
+            "trained further",
             "--transfer parameters, and --from something else than scratch",
         )
     return SCRATCH if start == "scratch" or transfer == "structure" else changed
+
+
+def _check_stages(transfer: str) -> None:
+    if transfer in ("parameters", "structure"):
+        raise UsageError(
+            "usage.stages",
+            "--stages says which frozen features are read",
+            "--transfer features, logistic, ridge, svm, centroid, knn or spreading",
+        )
 
 
 def _check(start: str, transfer: str, options: DataOptions) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.models.classifier import Saved, load_model
 from fewlabels.models.published import Published, find, format_for, is_timm_folder
+from fewlabels.models.taps import untapped
 from fewlabels.models.vision import is_vision
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.runfolder import RunFolder
@@ -145,6 +146,7 @@ def find_start(
         options = {**weights.options, **change} if name == weights.backbone else change
         return Start(start, "published", name, changed=changed, weights=weights, options=options)
     saved = open_model(folder)
+    saved = replace(saved, backbone=untapped(saved.backbone))  # its last run may have read parts
     old = str(saved.config["backbone"])
     if not changed:
         refuse_other(start, old, backbone)

@@ -6,8 +6,9 @@ statistics of pre-training kept while labels are few. From scratch everything is
 trained at a full rate with strong augmentation.
 
 Less can be trained as well: the head alone, the last stage, or stage after stage from the
-last one on (gradual unfreezing, Howard and Ruder 2018). Early stages can have smaller rates,
-and weights can be pulled back to where they started (L2-SP, Li et al. 2018).
+last one on (gradual unfreezing, Howard and Ruder 2018). Early stages can have smaller rates
+and less weight decay, and weights can be pulled back to where they started (L2-SP, Li et al.
+2018).
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class FineTuneConfig:
         none, or one more in each of equal parts of the run, the last one first.
     layer_decay : float
         Factor on the rate from each stage to the one before it.
+    layer_weight_decay : float
+        Factor on the weight decay from each stage to the one before it.
     l2_sp : float
         Weight of half the squared distance of the backbone from its start; with it the
         backbone's weights do not decay to zero.
@@ -64,6 +67,7 @@ class FineTuneConfig:
     smoothing: float = 0.1
     tune: str = "all"
     layer_decay: float = 1.0
+    layer_weight_decay: float = 1.0
     l2_sp: float = 0.0
     imbalance: str = "none"
     optimizer: str = "auto"
@@ -125,10 +129,10 @@ class FineTune(nn.Module):
         groups: list[dict[str, Any]] = [
             {
                 "params": part,
-                "lr": config.lr * config.layer_decay ** (len(self._stages) - 1 - depth),
-                "weight_decay": decay,
+                "lr": config.lr * config.layer_decay**above,
+                "weight_decay": decay * config.layer_weight_decay**above,
             }
-            for depth, part in enumerate(self._stages)
+            for above, part in zip(reversed(range(len(self._stages))), self._stages, strict=True)
         ]
         groups.append({"params": list(classifier.head.parameters()), "lr": config.head_lr})
         adamw = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
