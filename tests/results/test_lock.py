@@ -69,6 +69,49 @@ def test_lock_of_another_machine_is_respected(tmp_path: Path) -> None:
         Lock(tmp_path / "l").acquire()
 
 
+def test_lock_of_another_machine_is_taken_over_once_it_is_silent(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    write_owner(path, host="elsewhere")
+    os.utime(path, (0, 0))  # how long ago by its own clock does not count
+    mine = Lock(path, silence=0.3)
+    with pytest.raises(LockedError):
+        mine.acquire()
+    time.sleep(0.2)
+    os.utime(path, (1, 1))  # a sign of life
+    assert not mine.abandoned()
+    time.sleep(0.2)
+    assert not mine.abandoned()
+    time.sleep(0.2)
+    assert mine.abandoned()
+    mine.acquire()
+    assert mine.held
+    mine.release()
+
+
+def test_a_holder_shows_that_it_lives(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with Lock(path, silence=0.1):
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 5
+        while path.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert path.stat().st_mtime > 0
+    with Lock(path):
+        os.utime(path, (0, 0))
+        time.sleep(0.1)
+        assert path.stat().st_mtime == 0  # nobody asked for signs, and the first holder is gone
+
+
+def test_abandoned_is_what_a_dead_process_held(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    lock_of = Lock(path)
+    assert not lock_of.abandoned()
+    with Lock(path):
+        assert not lock_of.abandoned()
+    write_owner(path, pid=dead_pid())
+    assert lock_of.abandoned()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="birth is read from /proc")
 def test_number_used_again_by_another_process_is_told_apart(tmp_path: Path) -> None:
     write_owner(tmp_path / "l", born="another boot/1")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -140,6 +141,36 @@ def test_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "metrics.jsonl") == [{"step": 1}, {"step": 2}]
     assert list((tmp_path / "model").iterdir()) == []
     assert run.verify() == []
+
+
+def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
+    with RunFolder(tmp_path):
+        pass
+    fresh, old = tmp_path / ".tmp-1-a.npz", tmp_path / ".tmp-2-b.npz"
+    for path in (fresh, old):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with RunFolder(tmp_path):
+        assert fresh.exists()
+        assert not old.exists()
+
+
+def test_locks_of_cells_are_not_part_of_a_run(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        run.write_json("cells/a.json", 1)
+        (tmp_path / "cells" / "a.lock").write_text("{}")
+        run.finish()
+    (tmp_path / "cells" / "a.lock").unlink()
+    assert run.verify() == []
+
+
+def test_a_second_writer_may_wait(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as first:
+        timer = threading.Timer(0.1, first.close)
+        timer.start()
+        with RunFolder(tmp_path, wait=10) as second:
+            second.write_json("a.json", 1)
+        timer.join()
 
 
 def test_writing_needs_the_lock_and_a_name_inside(tmp_path: Path) -> None:

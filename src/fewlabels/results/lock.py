@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -22,7 +24,8 @@ class Lock:
     """A lock held by one process through a file, on any platform.
 
     A lock whose process is gone from this machine is taken over. A lock from
-    another machine is respected, since nothing can be known about its process.
+    another machine is respected, since nothing can be known about its process,
+    unless both sides agreed on signs of life.
 
     Parameters
     ----------
@@ -30,12 +33,20 @@ class Lock:
         The lock file. Its folder must exist.
     wait : float
         Seconds to wait for another holder before giving up.
+    silence : float, optional
+        The holder touches the file ten times in so many seconds; one from another machine
+        that has not done so once in that time is taken for dead. Only the change of the
+        file's time is looked at, so that clocks need not agree.
     """
 
-    def __init__(self, path: Path, *, wait: float = 0.0) -> None:
+    def __init__(self, path: Path, *, wait: float = 0.0, silence: float | None = None) -> None:
         self.path = path
         self.wait = wait
+        self.silence = silence
         self._text = ""
+        self._seen: tuple[str, float | None] = ("", None)
+        self._since = 0.0
+        self._over = threading.Event()
 
     def acquire(self) -> None:
         """Take the lock.
@@ -55,9 +66,15 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back; a lock taken over by another process is left alone."""
+        self._over.set()
         if self._text and _read(self.path) == self._text:
             self.path.unlink(missing_ok=True)
         self._text = ""
+
+    def abandoned(self) -> bool:
+        """Say whether the lock is there, and the process that held it is gone."""
+        seen = _read(self.path)
+        return seen is not None and seen != self._text and self._dead(seen)
 
     @property
     def held(self) -> bool:
@@ -77,7 +94,25 @@ class Lock:
         seen = _read(self.path)
         if seen is None:
             return self._create()
-        return _stale(seen, self.path) and self._remove(seen) and self._create()
+        return self._dead(seen) and self._remove(seen) and self._create()
+
+    def _dead(self, seen: str) -> bool:
+        return _stale(seen, self.path) or self._silent(seen)
+
+    def _silent(self, seen: str) -> bool:
+        """Say whether a holder on another machine has shown no sign of life for too long."""
+        if self.silence is None or _owner(seen).get("host") == platform.node():
+            return False
+        sign = (seen, _touched(self.path))
+        if sign != self._seen:
+            self._seen, self._since = sign, time.monotonic()
+        return time.monotonic() - self._since > self.silence
+
+    def _live(self, silence: float, over: threading.Event) -> None:
+        """Touch the file now and then, until the lock is given back."""
+        while not over.wait(silence / 10):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
 
     def _create(self) -> bool:
         text = json.dumps(_myself())
@@ -88,6 +123,10 @@ class Lock:
                 return False
             self._fill(file, text)
         self._text = text
+        if self.silence is not None:
+            self._over = threading.Event()
+            about = (self.silence, self._over)
+            threading.Thread(target=self._live, args=about, daemon=True).start()
         return True
 
     def _fill(self, file: TextIO, text: str) -> None:
@@ -118,9 +157,11 @@ class Lock:
     def _locked(self) -> LockedError:
         owner = _owner(_read(self.path) or "")
         who = f"process {owner.get('pid', '?')} on {owner.get('host', 'an unknown machine')}"
+        # A folder's lock lies in it, any other beside what it is of.
+        of = self.path.parent if self.path.name == ".lock" else self.path.with_suffix("")
         return LockedError(
             "run.locked",
-            f"{self.path.parent} is in use by {who} since {owner.get('started', '?')}",
+            f"{of} is in use by {who} since {owner.get('started', '?')}",
             f"wait for it, choose another --out, or, if it is gone for sure, delete {self.path}",
         )
 
@@ -164,10 +205,15 @@ def _stale(text: str, path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
+    touched = _touched(path)
+    return 0.0 if touched is None else time.time() - touched
+
+
+def _touched(path: Path) -> float | None:
     try:
-        return time.time() - path.stat().st_mtime
+        return path.stat().st_mtime
     except OSError:
-        return 0.0
+        return None
 
 
 def _born(pid: int) -> str:

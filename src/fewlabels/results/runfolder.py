@@ -6,8 +6,10 @@ last. Later verbs add sealed records and change nothing that stands.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +38,7 @@ CONFIG = "config.yaml"
 RECORDS = "records"
 _LOCK = ".lock"
 _MARK = ".fewlabels"
+_ABANDONED_SECONDS = 3600.0  # a half-written file this old belongs to nobody any more
 # The page holds nothing that is not in the other files, and may be made anew from them.
 _APART = (CHECKSUMS, RECORDS, "report.html")
 
@@ -47,6 +50,8 @@ class RunFolder:
     ----------
     path : str or Path
         The folder. Nothing is touched before `open`.
+    wait : float
+        Seconds to wait for another process that works in it.
 
     Examples
     --------
@@ -60,9 +65,9 @@ class RunFolder:
     (True, [])
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, wait: float = 0.0) -> None:
         self.path = Path(path)
-        self._lock = Lock(self.path / _LOCK)
+        self._lock = Lock(self.path / _LOCK, wait=wait)
         self._lines_checked: set[str] = set()
         self._standing: frozenset[str] = frozenset()
 
@@ -88,8 +93,8 @@ class RunFolder:
         self._refuse_foreign()
         self._lock.acquire()
         write_atomic(self.path / _MARK, "A fewlabels run folder.\n")
-        for leftover in self.path.rglob(f"{TEMPORARY}*"):
-            leftover.unlink(missing_ok=True)
+        # Cells of a comparison are written by others meanwhile, so what is new stays.
+        self._sweep(older_than=time.time() - _ABANDONED_SECONDS)
         self._standing = self._listed()
         return self
 
@@ -130,6 +135,7 @@ class RunFolder:
 
     def finish(self) -> None:
         """Write the checksum list: from here on nothing that stands may change."""
+        self._sweep()
         files = {name: _digest(self.path / name) for name in self._names()}
         self.write_json(CHECKSUMS, {"schema": 1, "files": files})
         self._standing = self._listed()
@@ -247,12 +253,18 @@ class RunFolder:
             raise RuntimeError(f"{self!r} is finished: {name} stands and may not change")
         return self.path / relative
 
+    def _sweep(self, older_than: float = float("inf")) -> None:
+        """Remove what killed processes have left half-written."""
+        for leftover in self.path.rglob(f"{TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                if leftover.stat().st_mtime < older_than:
+                    leftover.unlink()
+
     def _names(self) -> Iterator[str]:
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
-            apart = path.name in (_LOCK, _MARK, f"{_LOCK}.taking") or path.name.startswith(
-                TEMPORARY
-            )
+            lock = path.name.endswith((_LOCK, f"{_LOCK}.taking"))
+            apart = lock or path.name == _MARK or path.name.startswith(TEMPORARY)
             if path.is_file() and not apart and name.split("/")[0] not in _APART:
                 yield name
 
