@@ -110,9 +110,12 @@ def _options(data: Any) -> Any:
 
 
 def _write_page(result: dict[str, Any]) -> None:
-    """Write the page of a comparison that has none yet; a plan has no folder and no page."""
-    folder = Path(result["run"]) if result.get("run") else None
-    if folder is not None and not (folder / "report.html").exists():
+    """Write the page of a comparison; a plan and single cells have none."""
+    if not result.get("run") or result.get("kind") == "cells":
+        return
+    folder = Path(result["run"])
+    # What is collected again is shown anew.
+    if not result.get("already_done") or not (folder / "report.html").exists():
         import_module("fewlabels.report.html").write_report(folder)
 
 

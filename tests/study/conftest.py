@@ -12,8 +12,10 @@ from sklearn.datasets import load_digits
 
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.engine import Comparison, Settings, begin, lay_out, prepare
+from fewlabels.study.engine import begin
+from fewlabels.study.grid import Comparison
 from fewlabels.study.plan import Steps
+from fewlabels.study.settings import Settings, lay_out, prepare
 from fewlabels.training.progress import Reporter
 
 ARMS = ("pixels", "autoencoder+features")

@@ -16,7 +16,7 @@ from fewlabels.study.arms import (
     parse_arm,
     parse_arms,
 )
-from fewlabels.study.engine import with_imbalance
+from fewlabels.study.settings import with_imbalance
 
 
 @pytest.mark.parametrize(

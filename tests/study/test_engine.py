@@ -14,13 +14,16 @@ import pytest
 from fewlabels.core.errors import DataError, DivergedError, UsageError
 from fewlabels.pipeline.task import DataOptions, Task, measure_pictures
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study import engine
+from fewlabels.study import jobs
 from fewlabels.study import plan as plan_module
 from fewlabels.study.arms import parse_arms
+from fewlabels.study.collect import gather
 from fewlabels.study.compare import compare
 from fewlabels.study.encoders import open_encoder
-from fewlabels.study.engine import Comparison, Settings, lay_out, prepare
+from fewlabels.study.engine import compute_all
+from fewlabels.study.grid import Comparison
 from fewlabels.study.plan import Steps, Unit
+from fewlabels.study.settings import Settings, lay_out, prepare
 from fewlabels.training import loop
 from fewlabels.training.progress import Reporter
 
@@ -57,7 +60,7 @@ def results(comparison: Comparison) -> list[dict[str, Any]]:
 
 def counted(monkeypatch: pytest.MonkeyPatch, *, dies_after: int | None = None) -> list[str]:
     """Note which cells are computed; the process ends when it has computed so many."""
-    real, computed = engine.score_cell, []
+    real, computed = jobs.score_cell, []
 
     def score(task: Task, arm: Any, shots: int, streams: Any, *rest: Any) -> Any:
         if len(computed) == dies_after:
@@ -65,7 +68,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, *, dies_after: int | None = None) -
         computed.append(f"{arm.name} {shots} {streams.labels} {streams.pretraining}")
         return real(task, arm, shots, streams, *rest)
 
-    monkeypatch.setattr(engine, "score_cell", score)
+    monkeypatch.setattr(jobs, "score_cell", score)
     return computed
 
 
@@ -239,7 +242,7 @@ def test_other_data_are_refused(
 def test_a_cell_that_fails_is_told_and_tried_again(
     start: Start, whole: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine.score_cell
+    real = jobs.score_cell
 
     def score(task: Task, arm: Any, shots: int, *rest: Any) -> Any:
         if arm.name == "pixels" and shots == 4:
@@ -247,7 +250,7 @@ def test_a_cell_that_fails_is_told_and_tried_again(
         return real(task, arm, shots, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "score_cell", score)
+        patch.setattr(jobs, "score_cell", score)
         first = start(tmp_path / "run")
     failed = [row for row in first.cells if row["failed"]]
     assert [(row["arm"], row["shots"]) for row in failed] == [("pixels", 4)] * 2
@@ -265,7 +268,8 @@ def outcome(task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
     comparison = Comparison(
         task, settings, arms, lay_out(task, settings), FEW, folder, Reporter(quiet=True)
     )
-    comparison.run()
+    compute_all(comparison)
+    gather(comparison)
     found: dict[str, Any] = {"choices": comparison.choices}
     for row in comparison.cells:
         key = f"{row['arm']} {row['shots']} {row['seed']} {row['streams']['pretraining']}"

@@ -14,7 +14,8 @@ from fewlabels.models.classifier import load_model, save_model
 from fewlabels.pipeline.pretrain import pretrain
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.files import read_json
-from fewlabels.study.engine import Comparison, Settings, prepare
+from fewlabels.study.grid import Comparison
+from fewlabels.study.settings import Settings, prepare
 from fewlabels.training.progress import Reporter
 
 pytestmark = pytest.mark.medium

@@ -19,8 +19,8 @@ from fewlabels.results.ledger import looks
 from fewlabels.results.schema import validate
 from fewlabels.study.arms import NUMBER_ARMS, default_arms, parse_arms
 from fewlabels.study.compare import compare
-from fewlabels.study.engine import metric_of
 from fewlabels.study.main_job import run
+from fewlabels.study.settings import metric_of
 from fewlabels.study.summary import summarise
 from fewlabels.training.progress import Reporter
 

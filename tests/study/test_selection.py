@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +14,15 @@ from hypothesis import strategies as st
 
 from fewlabels.evaluation.folds import ENOUGH, FOLDS, folds_of
 from fewlabels.pipeline.goals import Classes
-from fewlabels.study import selection as module
-from fewlabels.study.arms import FIXED_ORDER, parse_arms
-from fewlabels.study.selection import choose
+from fewlabels.study.arms import FIXED_ORDER, Arm, parse_arms
+from fewlabels.study.selection import (
+    choose,
+    counted,
+    load_folds,
+    save_folds,
+    tried_in_order,
+    until_behind,
+)
 
 NAMES = ["scratch", "pixels", "random+features", "simclr+features", "autoencoder+features"]
 ARMS = parse_arms(NAMES)
@@ -51,33 +59,34 @@ def test_a_class_without_labels_does_not_count() -> None:
     assert folds_of(np.repeat([0, 2], 5), 0) is not None
 
 
-def chosen(
-    monkeypatch: pytest.MonkeyPatch,
-    rates: dict[str, float],
-    *,
-    shots: int = 10,
-    warned: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """Choose among arms that are right on the given share of the labelled images."""
-    tried: list[str] = []
+def goal_of(shots: int) -> tuple[Classes, np.ndarray]:
     labels = np.repeat(np.arange(4), shots)
     dataset: Any = SimpleNamespace(labels=labels, targets=None)
-    task: Any = SimpleNamespace(dataset=dataset, goal=Classes(dataset))
-    encoders: Any = {
-        name: SimpleNamespace(warning="collapsed" if name in warned else "") for name in NAMES
-    }
+    return Classes(dataset), np.arange(len(labels))
 
-    def hits(
-        _task: Any, arm: Any, _encoder: Any, _rows: Any, out: np.ndarray, _steps: Any
-    ) -> np.ndarray:
-        tried.append(arm.name)
-        right = np.arange(int(out.sum())) < round(rates[arm.name] * int(out.sum()))
-        return right.astype(np.float64)
 
-    monkeypatch.setattr(module, "fold_scores", hits)
-    steps: Any = None
-    found = choose(task, ARMS, encoders, np.arange(len(labels)), steps, seed=0)
-    return found | {"tried": tried}
+def chosen(
+    rates: dict[str, float], *, shots: int = 10, warned: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Choose among arms that are right on the given share of the labelled images, as one does."""
+    goal, rows = goal_of(shots)
+    arms = [arm for arm in ARMS if arm.name not in warned] or ARMS
+    tried: list[str] = []
+    found: dict[str, list[np.ndarray]] = {}
+    folds = goal.folds(rows, 0)
+
+    def scores(arm: Arm, sizes: list[int]) -> Iterator[np.ndarray]:
+        for size in sizes:
+            tried.append(arm.name)
+            yield (np.arange(size) < round(rates[arm.name] * size)).astype(np.float64)
+
+    if folds is not None:
+        sizes = [int((folds == fold).sum()) for fold in np.unique(folds)]
+        for arm in tried_in_order(arms):
+            before = [other for other in tried_in_order(arms) if other.name in found]
+            leader = counted(goal, before, found, len(sizes))[1]
+            found[arm.name] = until_behind(goal, arm, scores(arm, sizes), leader)
+    return choose(goal, arms, rows, found, seed=0) | {"tried": tried}
 
 
 RATES = {
@@ -89,10 +98,8 @@ RATES = {
 }
 
 
-def test_the_most_accurate_arm_wins_even_against_the_recommended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    best = chosen(monkeypatch, RATES)
+def test_the_most_accurate_arm_wins_even_against_the_recommended() -> None:
+    best = chosen(RATES)
     assert best["name"] == "pixels"
     assert "cross-validation" in best["reason"]
     assert "90.0%" in best["reason"]
@@ -101,41 +108,86 @@ def test_the_most_accurate_arm_wins_even_against_the_recommended(
     assert all(row["low"] < row["score"] < row["high"] for row in best["candidates"])
 
 
-def test_a_tie_falls_to_the_documented_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    best = chosen(monkeypatch, dict.fromkeys(NAMES, 0.5))
+def test_a_tie_falls_to_the_documented_order() -> None:
+    best = chosen(dict.fromkeys(NAMES, 0.5))
     assert best["name"] == min(NAMES, key=FIXED_ORDER.index)
 
 
-def test_too_few_labels_fall_to_the_documented_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    best = chosen(monkeypatch, RATES, shots=ENOUGH - 1)
+def test_too_few_labels_fall_to_the_documented_order() -> None:
+    best = chosen(RATES, shots=ENOUGH - 1)
     assert best["name"] == min(NAMES, key=FIXED_ORDER.index)
     assert best["candidates"] == []
     assert "documented order" in best["reason"]
 
 
-def test_a_collapsed_encoder_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapsed_encoder_is_passed_over() -> None:
     first = min(NAMES, key=FIXED_ORDER.index)
-    assert chosen(monkeypatch, RATES, shots=1, warned=(first,))["name"] != first
-    assert chosen(monkeypatch, RATES, warned=("pixels",))["name"] == "simclr+features"
+    assert chosen(RATES, shots=1, warned=(first,))["name"] != first
+    assert chosen(RATES, warned=("pixels",))["name"] == "simclr+features"
 
 
-def test_if_all_have_collapsed_one_is_still_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen(monkeypatch, RATES, warned=tuple(NAMES))["name"] == "pixels"
+def test_if_all_have_collapsed_one_is_still_named() -> None:
+    assert chosen(RATES, warned=tuple(NAMES))["name"] == "pixels"
 
 
-def test_an_arm_that_trains_is_dropped_once_it_is_clearly_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    behind = chosen(monkeypatch, RATES | {"scratch": 0.1}, shots=40)
+def test_an_arm_that_trains_is_dropped_once_it_is_clearly_behind() -> None:
+    behind = chosen(RATES | {"scratch": 0.1}, shots=40)
     assert behind["tried"].count("scratch") == 1
     assert behind["tried"].count("random+features") == FOLDS  # cheap arms are tried to the end
     assert {row["arm"]: row["folds"] for row in behind["candidates"]}["scratch"] == 1
-    close = chosen(monkeypatch, RATES | {"scratch": 0.88}, shots=40)
+    close = chosen(RATES | {"scratch": 0.88}, shots=40)
     assert close["tried"].count("scratch") == FOLDS
     assert close["name"] == "pixels"
 
 
-def test_an_arm_that_was_dropped_never_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead = chosen(monkeypatch, RATES | {"scratch": 0.95}, shots=40)
+def test_an_arm_that_was_dropped_never_wins() -> None:
+    ahead = chosen(RATES | {"scratch": 0.95}, shots=40)
     assert ahead["name"] == "scratch"
     assert all(row["folds"] == FOLDS for row in ahead["candidates"])
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0.05, 0.95), min_size=5, max_size=5))
+def test_who_computes_the_folds_in_which_order_changes_no_choice(
+    seed: int, rates: list[float]
+) -> None:
+    """All folds of every arm, as workers find them, choose as one process does that stops early."""
+    goal, rows = goal_of(12)
+    folds = goal.folds(rows, 0)
+    assert folds is not None
+    count = len(np.unique(folds))
+    rng = np.random.default_rng(seed)
+    every = {
+        name: [(rng.random((folds == f).sum()) < rate).astype(np.float64) for f in np.unique(folds)]
+        for name, rate in zip(NAMES, rates, strict=True)
+    }
+    early: dict[str, list[np.ndarray]] = {}
+    for arm in tried_in_order(ARMS):
+        before = [other for other in tried_in_order(ARMS) if other.name in early]
+        leader = counted(goal, before, early, count)[1]
+        early[arm.name] = until_behind(goal, arm, every[arm.name], leader)
+    assert choose(goal, ARMS, rows, every, seed=0) == choose(goal, ARMS, rows, early, seed=0)
+
+
+def test_an_arm_without_fold_scores_is_not_chosen() -> None:
+    goal, rows = goal_of(10)
+    folds = goal.folds(rows, 0)
+    assert folds is not None
+    found: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    found["pixels"] = [np.zeros(int((folds == fold).sum())) for fold in np.unique(folds)]
+    best = choose(goal, ARMS, rows, found, seed=0)
+    assert best["name"] == "pixels"
+    assert [row["arm"] for row in best["candidates"]] == ["pixels"]
+
+
+def test_fold_scores_are_kept_to_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / "choices" / "a.npz"
+    parts = [np.random.default_rng(n).random(n + 1) for n in range(12)]
+    assert load_folds(path) is None
+    save_folds(path, parts)
+    kept = load_folds(path)
+    assert kept is not None
+    assert all(np.array_equal(a, b) for a, b in zip(kept, parts, strict=True))
+    save_folds(path, [])
+    assert load_folds(path) == []
+    path.write_bytes(b"PK\x03\x04 torn")
+    assert load_folds(path) is None

@@ -37,6 +37,8 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     ),
     studies.compare: (
         "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",
+        "fewlabels compare photos/ --labels 4 --workers 4",
+        "fewlabels compare photos/ --labels 4 --list-cells --out runs/shared",
     ),
     studies.report: ("fewlabels report runs/run-photos-1",),
     taking.predict: (

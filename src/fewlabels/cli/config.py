@@ -24,11 +24,15 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is not None and not context.resilient_parsing:
         flags = _flags(context)
-        context.default_map = {
-            flags[_known(key, flags, path)]: _text(key, value, path)
-            for key, value in _load(path).items()
-            if value is not None
-        }
+        repeated = {p.name for p in context.command.params if getattr(p, "multiple", False)}
+        values = {}
+        for key, value in _load(path).items():
+            name = flags[_known(key, flags, path)]
+            if value is not None:
+                parts = value if isinstance(value, list) else [value]
+                listed = [_text(key, part, path) for part in parts] if name in repeated else None
+                values[name] = listed or _text(key, value, path)
+        context.default_map = values
     return path
 
 

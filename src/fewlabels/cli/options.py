@@ -212,6 +212,35 @@ ResumeFlag = Annotated[
         "--resume", help="auto goes on where an unfinished run in --out stopped; never refuses it."
     ),
 ]
+ListCells = Annotated[
+    bool,
+    typer.Option(
+        "--list-cells", help="Settle the plan in --out, print one cell a line, compute nothing."
+    ),
+]
+Cell = Annotated[
+    str | None,
+    typer.Option(
+        "--cell",
+        metavar="ID,ID,...",
+        help="Compute these cells of the plan in --out, beside any other process that does.",
+    ),
+]
+Collect = Annotated[
+    bool,
+    typer.Option("--collect", help="Sum up the cells that are in --out, whether all or not."),
+]
+Also = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--also",
+        metavar="DIR",
+        help="With --collect: take in the cells of another folder with this plan; repeatable.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Processes here that share the cells.")
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan (stages, steps, seconds, disk) and stop.")
 ]

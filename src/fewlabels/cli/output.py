@@ -303,6 +303,20 @@ def show_comparison(result: Record) -> None:
     _warn(found.found)
 
 
+def show_names(result: Record) -> None:
+    """Print the name of every cell, one a line, for a script to read."""
+    for cell in result["cells"]:
+        _say(cell["id"])
+
+
+def show_cells(result: Record) -> None:
+    """Print which cells are there now, or were before."""
+    what = "already done" if result["already_done"] else "done"
+    for cell in result["cells"]:
+        said = f"failed: {cell['failed']}" if cell["failed"] else what
+        _say(f"{cell['id']}  {cell['arm']} at {cell['shots'] or 'all'} labels: {said}")
+
+
 def _test_score(found: Any, test: Record) -> str:
     metric = str(found.primary.get("metric") or "accuracy")
     if found.measure.whole:

@@ -115,6 +115,11 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     out: flag.Out = None,
     resume: flag.ResumeFlag = flag.Resume.auto,
     dry_run: flag.DryRun = False,
+    workers: flag.Workers = 1,
+    list_cells: flag.ListCells = False,
+    cell: flag.Cell = None,
+    collect: flag.Collect = False,
+    also: flag.Also = None,
     config: flag.Config = None,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
@@ -124,6 +129,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     Arms see the same split and the same labels, draw by draw, and have the same seconds. The
     primary verdict is declared before the run; the others are corrected for their number. A
     comparison that was interrupted goes on with the cells that are missing.
+
+    Many processes and machines may share one: --list-cells, then --cell ID in each, then
+    --collect; or --workers N here.
     """
 
     def call() -> Any:
@@ -144,11 +152,21 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             dry_run=dry_run,
             command=typed(),
             **given(
-                arms=names_list(arms), baseline=baseline, metric=metric, resume=flag.asked(resume)
+                arms=names_list(arms),
+                baseline=baseline,
+                metric=metric,
+                resume=flag.asked(resume),
+                workers=workers if workers > 1 else None,
+                list_cells=list_cells or None,
+                cells=names_list(cell, "cell", "ID,ID"),
+                collect=collect or None,
+                also=also or None,
             ),
         )
 
-    return Job(call, output.show_comparison, as_json)
+    if list_cells:
+        return Job(call, output.show_names, as_json)
+    return Job(call, output.show_cells if cell else output.show_comparison, as_json)
 
 
 def demo(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fewlabels.core import processes
 from fewlabels.core.errors import DataError, UsageError
@@ -16,6 +19,7 @@ from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.training.loop import BF16_PIXELS, has_bf16
 
 
 def default_folder(verb: str, name: str, config: Mapping[str, Any] | None = None) -> Path:
@@ -158,10 +162,28 @@ def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
             "another --out",
         )
     run.write_config(config)
-    run.write_json("data.json", {"key": key, "name": task.dataset.name})
+    if not stored.exists():
+        machine = {"device": task.device.type, "bf16": has_bf16(task.device)}
+        run.write_json("data.json", {"key": key, "name": task.dataset.name, **machine})
     task.dataset.manifest.save(run.path / "manifest.parquet")
     for name, text in health_tables(task.dataset).items():
         run.write_bytes(name, text)
+
+
+def as_begun(task: Task, place: Path) -> Task:
+    """Return the task on the kind of device, and at the precision, that a folder was begun with.
+
+    Both are part of what results are named by. Whether this machine has such a device is for
+    those to ask who compute on it.
+    """
+    stored = place / "data.json"
+    about = read_json(stored) if stored.exists() else {}
+    if "device" not in about:  # a folder of an earlier version, or none yet
+        return task
+    if about["device"] == task.device.type and about["bf16"] == has_bf16(task.device):
+        return task
+    bf16 = task.pictures.size >= BF16_PIXELS and bool(about["bf16"])
+    return replace(task, device=torch.device(about["device"]), bf16=bf16)
 
 
 def health_tables(dataset: Dataset) -> dict[str, str]:

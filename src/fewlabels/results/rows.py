@@ -176,6 +176,22 @@ class Cell(Record):
     failed: str | None
 
 
+class MissingCell(Record):
+    """A cell of the plan that nobody has computed yet."""
+
+    id: str
+    arm: str
+    shots: int | None
+    streams: Streams
+
+
+class ListedCell(MissingCell):
+    """A cell of the plan, and whether it has been computed, or why it could not be."""
+
+    done: bool
+    failed: str | None
+
+
 class Curve(Bounded):
     """One point of a label-efficiency curve."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fewlabels.core.errors import ModelError, unknown
 from fewlabels.results.files import plain
@@ -23,7 +23,9 @@ from fewlabels.results.rows import (
     Interval,
     Leak,
     Likeness,
+    ListedCell,
     MapCheck,
+    MissingCell,
     Prediction,
     Quarantined,
     Record,
@@ -40,6 +42,7 @@ __all__ = [
     "SCHEMA",
     "Arm",
     "Cell",
+    "CellsResult",
     "Comparison",
     "Curve",
     "EvaluateResult",
@@ -175,6 +178,14 @@ class Comparison(Versioned):
     forecast: list[Forecast]
     primary: VerdictRow | None
     looks_at_test: int | None
+    missing: list[MissingCell] = Field(default_factory=list)
+
+
+class CellsResult(Versioned):
+    """Cells of a comparison by their names, and which of them are done."""
+
+    run: str
+    cells: list[ListedCell]
 
 
 class ExplainResult(Versioned):
@@ -211,6 +222,7 @@ KINDS: dict[str, type[Record]] = {
     "explain": ExplainResult,
     "compare": Comparison,
     "cell": Cell,
+    "cells": CellsResult,
     "run": RunResult,
     "predict": Prediction,
     "models": ModelRow,

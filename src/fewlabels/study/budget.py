@@ -11,8 +11,8 @@ from fewlabels.evaluation.folds import FOLDS
 from fewlabels.pipeline.stages import finetune_steps
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
-from fewlabels.study.engine import Settings, label_count
 from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
+from fewlabels.study.settings import Settings, label_count
 
 CLOSING = 0.08  # share of a run kept for scoring, the map, the report and the unforeseen
 FITS_AT_MOST = 0.65  # share of a run that fits may take; beyond it fine-tunes are cut short

@@ -66,8 +66,10 @@ def fit(
             config=replace(SCRATCH, imbalance=arm.imbalance),
         )
         return Fitted(classifier, trained.steps, trained.images_seen, time.perf_counter() - began)
+    space = encoder.space
+    began = time.perf_counter()  # the space is shared, and its seconds are added below
     kind = task.goal.first_head if arm.trains else arm.transfer
-    head = fit_head(encoder.space, rows, labels, task.num_classes, kind, arm.imbalance)
+    head = fit_head(space, rows, labels, task.num_classes, kind, arm.imbalance)
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
         return Fitted(classifier, 0, 0, time.perf_counter() - began + encoder.space_seconds)
@@ -154,16 +156,44 @@ def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: 
     write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")
 
 
+def failed_cell(
+    task: Task, arm: Arm, shots: int, streams: Streams, name: str, why: str
+) -> dict[str, Any]:
+    """Return the row of a cell that could not be computed."""
+    costs = ("seconds", "steps", "images_seen", "peak_memory_mb")
+    empty = dict.fromkeys([*task.goal.metrics, *costs])
+    return {
+        "id": name,
+        "arm": arm.name,
+        "shots": shots,
+        "seed": streams.labels,
+        "streams": asdict(streams),
+        **empty,
+        "failed": why,
+    }
+
+
+def save_failed(folder: Path, row: dict[str, Any]) -> None:
+    """Write the row of a cell that could not be computed."""
+    write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")
+
+
 def load_cell(folder: Path, name: str) -> dict[str, Any] | None:
     """Return a completed cell, or None if it must be computed."""
+    row = read_cell(folder, name)
+    return None if row is None or row.get("failed") else row
+
+
+def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the row of a cell, completed or failed; None where there is neither."""
     path = folder / f"{name}.json"
-    if not path.exists() or load_scores(folder, name) is None:
-        return None
     try:
-        row: dict[str, Any] = read_json(path)
+        row: dict[str, Any] | None = read_json(path) if path.exists() else None
     except ModelError:
         return None
-    return None if row.get("failed") else row
+    if row is None or row.get("failed"):
+        return row
+    return None if load_scores(folder, name) is None else row
 
 
 def load_scores(folder: Path, name: str) -> np.ndarray | None:

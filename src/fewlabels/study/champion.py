@@ -14,7 +14,7 @@ from fewlabels.pipeline.task import Task
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.cells import fit
 from fewlabels.study.encoders import Encoder, open_encoder, task_of
-from fewlabels.study.engine import Comparison
+from fewlabels.study.grid import Comparison
 from fewlabels.study.plan import training_seed
 from fewlabels.training.progress import Reporter
 

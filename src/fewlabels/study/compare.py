@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
+from fewlabels.core.errors import UsageError
 from fewlabels.pipeline.task import DataOptions
-from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import default_arms
-from fewlabels.study.budget import dry_plan
-from fewlabels.study.champion import crown
-from fewlabels.study.conclusion import conclude
-from fewlabels.study.engine import (
-    Settings,
-    begin,
-    cell_plan,
-    lay_out,
-    metric_of,
-    prepare,
-)
+from fewlabels.study.settings import Settings, metric_of
+from fewlabels.study.sharing import Request, collect_cells, compute_cells, do_all, list_plan
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 
@@ -45,6 +34,11 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     out: Path | None = None,
     resume: str = "auto",
     dry_run: bool = False,
+    workers: int = 1,
+    list_cells: bool = False,
+    cells: Sequence[str] = (),
+    collect: bool = False,
+    also: Sequence[Path] = (),
     command: str = "",
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -87,6 +81,17 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         ``never`` refuses a folder that holds an unfinished comparison.
     dry_run : bool
         Return the plan and write nothing.
+    workers : int
+        Processes of this machine that share the cells.
+    list_cells : bool
+        Settle the plan in the folder and return the cells by name; compute nothing.
+    cells : sequence of str
+        Compute these cells of a folder with a plan, and the encoders they need; any number of
+        processes may do so at once.
+    collect : bool
+        Sum up the cells that are there and train nothing.
+    also : sequence of Path
+        With `collect`, folders whose cells of the same plan are taken in first.
     command : str
         The command to put into the report.
     reporter : Reporter, optional
@@ -94,7 +99,8 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     Returns
     -------
     dict
-        ``comparison.json``, see ``docs/files.md``.
+        ``comparison.json``, see ``docs/files.md``; with `list_cells` and `cells` the cells by
+        name, see ``docs/compare.md``.
 
     Raises
     ------
@@ -118,26 +124,24 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         imbalance,
     )
     parse_duration(budget)
-    config = {"verb": "compare", "data": asdict(options), "settings": asdict(settings)}
-    if not dry_run and (done := already(out, config, "comparison.json")):
-        return done
-    task, parsed = prepare(options, settings, reporter)
-    units = lay_out(task, settings)
-    if dry_run:
-        return dry_plan(task, parsed, units, settings, cell_plan(task, parsed, settings))
-    with RunFolder(out or default_folder("compare", task.dataset.name, config)) as run:
-        refuse_unfinished(run, resume)
-        comparison = begin(
-            run,
-            task,
-            parsed,
-            units,
-            settings,
-            lambda: cell_plan(task, parsed, settings),
-            config,
-            reporter,
-        )
-        result = conclude(run, comparison, command)
-        crown(run, comparison, reporter)
-        run.finish()
-    return result
+    request = Request(options, settings, out and Path(out), resume, command, reporter)
+    ways = {"list_cells": list_cells, "cells": cells, "collect": collect, "dry_run": dry_run}
+    _refuse_mixed([name for name, asked in ways.items() if asked], workers, also)
+    if list_cells:
+        return list_plan(request)
+    if cells:
+        return compute_cells(request, cells)
+    if collect:
+        return collect_cells(request, [Path(other) for other in also])
+    return do_all(request, dry_run=dry_run, workers=workers)
+
+
+def _refuse_mixed(ways: Sequence[str], workers: int, also: Sequence[Path]) -> None:
+    if workers < 1:
+        raise UsageError("usage.workers", f"--workers {workers}: at least one is needed")
+    ways = [*ways, *(["workers"] if workers > 1 and ways != ["dry_run"] else [])]
+    if len(ways) > 1:
+        named = " and ".join(f"--{way.replace('_', '-').replace('cells', 'cell')}" for way in ways)
+        raise UsageError("usage.ways", f"{named} are different things to do", "one of them")
+    if also and ways != ["collect"]:
+        raise UsageError("usage.also", "--also takes cells in while collecting", "--collect")

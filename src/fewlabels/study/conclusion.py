@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fewlabels.core.errors import ModelError
 from fewlabels.pipeline.keys import test_key
 from fewlabels.results.environment import describe
+from fewlabels.results.files import read_json
 from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
-from fewlabels.study.engine import Comparison
+from fewlabels.study.grid import Comparison
 from fewlabels.study.summary import summarise
 from fewlabels.training.durations import parse_duration
 
@@ -30,7 +32,6 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         cell_folder=run.path / "cells",
         chosen=last[0]["name"] if last else None,
     )
-    looks = look(test_key(task), f"compare {task.dataset.name}")
     result = {
         "schema": 1,
         "kind": "comparison",
@@ -40,6 +41,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "declared": comparison.declared,
         "arms": [arm.describe() for arm in comparison.arms],
         "cells": comparison.cells,
+        "missing": comparison.missing,
         **found,
         "best": last[0] if last else None,
         "choices": comparison.choices,
@@ -58,12 +60,24 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "config": {**asdict(settings), "plan": asdict(comparison.steps)},
         "seconds": sum(c["transfer_seconds"] for c in comparison.cells if not c["failed"])
         + _pretraining_seconds(comparison.cells),
-        "looks_at_test": looks,
+        "looks_at_test": _looks(run, comparison),
         "warnings": [*task.dataset.report["warnings"], *dict.fromkeys(comparison.warnings)],
     }
     checked = validate("compare", result)
     run.write_json("comparison.json", checked)
     return checked
+
+
+def _looks(run: RunFolder, comparison: Comparison) -> int | None:
+    """Count this look at the test set, unless the folder shows the same cells already."""
+    try:
+        shown = read_json(run.path / "comparison.json")
+        if shown["cells"] == comparison.cells:
+            looks: int | None = shown["looks_at_test"]
+            return looks
+    except (ModelError, KeyError, TypeError):
+        pass
+    return look(test_key(comparison.task), f"compare {comparison.task.dataset.name}")
 
 
 def _pretraining_seconds(cells: Sequence[dict[str, Any]]) -> float:

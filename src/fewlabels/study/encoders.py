@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import PretrainPlan, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.results.files import read_json, to_json, write_atomic
+from fewlabels.results.lock import Lock
 from fewlabels.study.arms import Arm
-from fewlabels.study.given import digest
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.features import Space
 from fewlabels.transfer.live_probe import LiveProbe
+
+RESULT = "result.json"
+SILENCE = 300.0  # seconds without a sign of life, after which another machine's process is dead
 
 
 @dataclass(slots=True, eq=False)
@@ -37,30 +41,38 @@ class Encoder:
         The data in the format that the encoder takes.
     backbone_name : str
     backbone : Backbone
-    space : Space
+    labelled : ndarray
+        Rows that must be in the space of the features.
     space_seconds : float
-        Extraction and graph.
+        Extraction and graph, once `space` was asked for.
     steps, images_seen, seconds
         Of the pre-training.
     warning : str
         Said aloud when it collapsed or did not learn, or has seen the test images.
     test_features : Tensor or None
         ``(n_test, F)``, extracted when first asked for.
-    digest : str
-        Hash of the weights, where they were given.
     """
 
     task: Task
     backbone_name: str
     backbone: Backbone
-    space: Space
-    space_seconds: float
+    labelled: np.ndarray
+    space_seconds: float = 0.0
     steps: int = 0
     images_seen: int = 0
     seconds: float = 0.0
     warning: str = ""
     test_features: Tensor | None = None
-    digest: str = ""
+    _space: Space | None = None
+
+    @property
+    def space(self) -> Space:
+        """Return the features of the training set, extracted when first asked for."""
+        if self._space is None:
+            began = time.perf_counter()
+            self._space = feature_space(self.task, self.backbone, self.labelled)
+            self.space_seconds = time.perf_counter() - began
+        return self._space
 
 
 def start_key(arm: Arm, task: Task) -> str:
@@ -91,6 +103,8 @@ def open_encoder(
 ) -> Encoder:
     """Return the encoder of an arm in a unit: loaded, or pre-trained, or left untrained.
 
+    Waits for another process that pre-trains it.
+
     Parameters
     ----------
     labelled : ndarray
@@ -98,51 +112,111 @@ def open_encoder(
     folder : Path
         The comparison's folder.
     """
+    found = load_encoder(task, arm, unit, steps, labelled, folder)
+    if found is None:
+        with encoder_lock(folder, arm, task, unit, wait=math.inf):
+            found = make_encoder(task, arm, unit, steps, labelled, folder, reporter)
+    return found
+
+
+def load_encoder(
+    task: Task, arm: Arm, unit: Unit, steps: Steps, labelled: np.ndarray, folder: Path
+) -> Encoder | None:
+    """Return the encoder of an arm in a unit; None where it has to be pre-trained first."""
     name = pick_backbone(arm.backbone, task)
     cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
-    weights = ""
     if arm.given is not None:
         task = arm.given.task_of(unit.split)
         name, backbone = arm.given.backbone()
-        weights = digest(backbone)
         cost |= {"steps": arm.given.steps, "images_seen": arm.given.images_seen}
         cost |= {"seconds": arm.given.seconds, "warning": arm.given.warning(unit.split)}
     elif arm.start == "pretrained":
-        place = folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
-        backbone, cost = _pretrained(task, arm, unit, steps, name, place, reporter)
+        kept = _kept(encoder_place(folder, arm, task, unit), pretraining_steps(arm, task, steps))
+        if kept is None:
+            return None
+        backbone, cost = kept[0].to(task.device), kept[1]
     else:
         backbone = new_backbone(task, name, unit.pretraining)
-    began = time.perf_counter()
-    space = feature_space(task, backbone, labelled)
-    took = time.perf_counter() - began
     return Encoder(
         task,
         name,
         backbone,
-        space,
-        took,
+        labelled,
         steps=int(cost["steps"]),
         images_seen=int(cost["images_seen"]),
         seconds=float(cost["seconds"]),
         warning=str(cost["warning"]),
-        digest=weights,
     )
 
 
-def _pretrained(
-    task: Task, arm: Arm, unit: Unit, steps: Steps, name: str, place: Path, reporter: Reporter
-) -> tuple[Backbone, dict[str, Any]]:
+def make_encoder(
+    task: Task,
+    arm: Arm,
+    unit: Unit,
+    steps: Steps,
+    labelled: np.ndarray,
+    folder: Path,
+    reporter: Reporter,
+) -> Encoder:
+    """Pre-train the encoder of an arm in a unit and load it; whoever calls this holds its lock."""
+    found = load_encoder(task, arm, unit, steps, labelled, folder)  # made while we waited
+    if found is None:
+        place = encoder_place(folder, arm, task, unit)
+        if (place / RESULT).exists():
+            reporter.say(f"{place.name}: pre-training again, what is kept of it cannot be used")
+        _pretrain(task, arm, unit, pretraining_steps(arm, task, steps), place, reporter)
+        # Loaded back, so that a resumed comparison and an uninterrupted one score the same
+        # weights in the same memory layout.
+        found = load_encoder(task, arm, unit, steps, labelled, folder)
+    if found is None:
+        raise ModelError("model.damaged", f"cannot read back the encoder just written to {place}")
+    return found
+
+
+def pretraining_steps(arm: Arm, task: Task, steps: Steps) -> int:
+    """Return the steps of an arm's pre-training."""
+    return steps.pretrain[f"{arm.method}:{pick_backbone(arm.backbone, task)}"]
+
+
+def encoder_place(folder: Path, arm: Arm, task: Task, unit: Unit) -> Path:
+    """Return where the encoder that an arm pre-trains in a unit is kept."""
+    name = pick_backbone(arm.backbone, task)
+    return folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
+
+
+def warning_of(folder: Path, arm: Arm, task: Task, unit: Unit) -> str | None:
+    """Return the warning about an arm's encoder, unopened; None where none is made yet."""
+    if arm.given is not None:
+        return arm.given.warning(unit.split)
+    if arm.start != "pretrained":
+        return ""
+    try:
+        return str(read_json(encoder_place(folder, arm, task, unit) / RESULT)["warning"])
+    except (ModelError, KeyError):
+        return None
+
+
+def encoder_lock(folder: Path, arm: Arm, task: Task, unit: Unit, *, wait: float = 0.0) -> Lock:
+    """Return the lock of an encoder, which is held while it is pre-trained."""
+    place = encoder_place(folder, arm, task, unit)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return Lock(place.with_name(f"{place.name}.lock"), wait=wait, silence=SILENCE)
+
+
+def _kept(place: Path, count: int) -> tuple[Backbone, dict[str, Any]] | None:
+    """Return the sound encoder of so many steps that lies in a folder, and what it cost."""
+    try:
+        result = read_json(place / RESULT)
+        return (load_model(place / "model").backbone, result) if result["steps"] == count else None
+    except (ModelError, KeyError):
+        return None
+
+
+def _pretrain(
+    task: Task, arm: Arm, unit: Unit, count: int, place: Path, reporter: Reporter
+) -> None:
     assert arm.method is not None
-    count = steps.pretrain[f"{arm.method}:{name}"]
-    done = place / "result.json"
-    if done.exists():
-        try:
-            result = read_json(done)
-            if result["steps"] == count:
-                backbone = load_model(place / "model").backbone.to(task.device)
-                return backbone, result
-        except (ModelError, KeyError) as error:
-            reporter.say(f"{place.name}: pre-training again, because {error}")
+    name = pick_backbone(arm.backbone, task)
     trained = pretrain_in(
         place,
         task,
@@ -162,12 +236,8 @@ def _pretrained(
         "rank": trained.rank,
         "warning": trained.warning,
     }
-    write_atomic(done, to_json(result) + "\n")
+    write_atomic(place / RESULT, to_json(result) + "\n")
     drop_checkpoints(place)
-    # Loaded back, so that a resumed comparison and an uninterrupted one score the same weights
-    # in the same memory layout.
-    backbone = load_model(place / "model").backbone.to(task.device)
-    return backbone, result
 
 
 def release(encoder: Encoder) -> None:

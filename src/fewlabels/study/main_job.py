@@ -18,15 +18,9 @@ from fewlabels.study.arms import RECOMMENDED, Arm, default_arms
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
-from fewlabels.study.engine import (
-    Settings,
-    begin,
-    label_counts,
-    lay_out,
-    metric_of,
-    prepare,
-)
+from fewlabels.study.engine import begin
 from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
+from fewlabels.study.settings import Settings, label_counts, lay_out, metric_of, prepare
 from fewlabels.training.durations import Duration, parse_duration
 from fewlabels.training.progress import Reporter
 

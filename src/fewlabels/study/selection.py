@@ -7,15 +7,20 @@ order decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from fewlabels.core.seeding import stream
 from fewlabels.pipeline.frozen import features
+from fewlabels.pipeline.goals import Goal
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
+from fewlabels.results.files import write_atomic
 from fewlabels.study.arms import FIXED_ORDER, Arm
 from fewlabels.study.cells import fit, head_predictions
 from fewlabels.study.encoders import Encoder, task_of
@@ -50,37 +55,65 @@ def fold_scores(
     return task.goal.goodness(rows[out], predictions)
 
 
-def held_out(
-    task: Task,
-    arm: Arm,
-    encoder: Encoder,
-    rows: np.ndarray,
-    folds: np.ndarray,
-    steps: Steps,
-    *,
-    leader: list[float],
+def tried_in_order(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms as they are cross-validated.
+
+    Frozen features first: they are cheap, and set the mark for the arms that train.
+    """
+    return sorted(documented(arms), key=lambda arm: arm.trains)
+
+
+def documented(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms in the documented order."""
+    rank = {name: place for place, name in enumerate(FIXED_ORDER)}
+    return sorted(arms, key=lambda arm: rank.get(arm.name, len(rank)))
+
+
+def until_behind(
+    goal: Goal, arm: Arm, scores: Iterable[np.ndarray], leader: Sequence[float]
 ) -> list[np.ndarray]:
-    """Cross-validate an arm fold by fold; stop where it is clearly behind.
+    """Return an arm's fold scores up to where it is clearly behind.
 
     Training on every fold is dear. An arm that trains and is more than two standard errors
     behind the `leader` (its goodness fold by fold) after some fold is not tried on the rest.
+
+    Parameters
+    ----------
+    scores : iterable of ndarray
+        As `fold_scores`, fold by fold; what is not needed is not asked for.
     """
     found: list[np.ndarray] = []
-    for place, fold in enumerate(np.unique(folds)):
-        found.append(fold_scores(task, arm, encoder, rows, folds == fold, steps))
+    for part in scores:
+        found.append(part)
         done = np.concatenate(found)
-        ahead = float(np.mean(leader[: place + 1])) if leader else -np.inf
-        if arm.trains and done.mean() + 2 * task.goal.error_of(done) < ahead:
+        ahead = float(np.mean(leader[: len(found)])) if leader else -np.inf
+        if arm.trains and done.mean() + 2 * goal.error_of(done) < ahead:
             break
     return found
 
 
+def counted(
+    goal: Goal, arms: Sequence[Arm], found: Mapping[str, Sequence[np.ndarray]], folds: int
+) -> tuple[dict[str, list[np.ndarray]], list[float]]:
+    """Return the fold scores that count for each arm, and the leader's goodness fold by fold.
+
+    The same, whoever computed the scores, in which order, and on how many folds too many.
+    """
+    used: dict[str, list[np.ndarray]] = {}
+    leader: list[float] = []
+    for arm in tried_in_order(arms):
+        used[arm.name] = until_behind(goal, arm, found[arm.name], leader)
+        each = [float(part.mean()) for part in used[arm.name]]
+        if len(each) == folds and (not leader or np.mean(each) > np.mean(leader)):
+            leader = each
+    return used, leader
+
+
 def choose(
-    task: Task,
+    goal: Goal,
     arms: Sequence[Arm],
-    encoders: Mapping[str, Encoder],
     rows: np.ndarray,
-    steps: Steps,
+    found: Mapping[str, Sequence[np.ndarray]],
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -88,11 +121,14 @@ def choose(
 
     Parameters
     ----------
+    goal : Goal
     arms : sequence of Arm
-    encoders : mapping
-        The encoder of each arm, by its name.
+        Those that may be chosen.
     rows : ndarray
         ``(n,)`` labelled rows.
+    found : mapping
+        `fold_scores` of each arm, fold by fold, by its name; not read where there are too few
+        labels to fold.
     seed : int
         Of the folds.
 
@@ -102,34 +138,42 @@ def choose(
         ``name``, ``reason`` and ``candidates`` [{arm, score, low, high, folds}], the score an
         accuracy or, for a number, a mean squared error.
     """
-    usable = [arm for arm in arms if not encoders[arm.name].warning] or list(arms)
-    folds = task.goal.folds(rows, stream(seed, "folds") % 2**32)
-    rank = {name: place for place, name in enumerate(FIXED_ORDER)}
-    ordered = sorted(usable, key=lambda arm: rank.get(arm.name, len(rank)))
+    ordered = documented(arms)
+    folds = goal.folds(rows, seed)
     if folds is None:
-        reason = f"{task.goal.few} are too few to choose by, so the documented order decides"
+        reason = f"{goal.few} are too few to choose by, so the documented order decides"
         return {"name": ordered[0].name, "reason": reason, "candidates": []}
-    candidates: list[dict[str, Any]] = []
-    goodness: dict[str, float] = {}
-    leader: list[float] = []
     count = len(np.unique(folds))
-    # Frozen features first: they are cheap, and set the mark for the arms that train.
-    for arm in sorted(ordered, key=lambda arm: arm.trains):
-        found = held_out(task, arm, encoders[arm.name], rows, folds, steps, leader=leader)
-        whole = np.concatenate(found)
-        goodness[arm.name] = float(whole.mean())
-        row = {"arm": arm.name, **task.goal.chosen_by(whole), "folds": len(found)}
-        candidates.append(row)
-        each = [float(part.mean()) for part in found]
-        if len(found) == count and (not leader or np.mean(each) > np.mean(leader)):
-            leader = each
-    place = {arm.name: number for number, arm in enumerate(ordered)}
+    used, _ = counted(goal, arms, found, count)
+    whole = {name: np.concatenate(parts) for name, parts in used.items() if parts}
+    candidates: list[dict[str, Any]] = [
+        {"arm": arm.name, **goal.chosen_by(whole[arm.name]), "folds": len(used[arm.name])}
+        for arm in ordered
+        if arm.name in whole
+    ]
     # max() keeps the first of equals, so ties fall to the documented order.
-    candidates.sort(key=lambda row: place[row["arm"]])
-    whole_rows = [row for row in candidates if row["folds"] == count]
-    best = max(whole_rows, key=lambda row: goodness[row["arm"]])
+    complete = [row for row in candidates if row["folds"] == count] or candidates
+    best = max(complete, key=lambda row: float(whole[row["arm"]].mean()))
     reason = (
-        f"{task.goal.best(best['score'])} in {int(folds.max()) + 1}-fold cross-validation "
+        f"{goal.best(best['score'])} in {int(folds.max()) + 1}-fold cross-validation "
         f"on the {len(rows)} labelled images"
     )
     return {"name": best["arm"], "reason": reason, "candidates": candidates}
+
+
+def save_folds(path: Path, parts: Sequence[np.ndarray]) -> None:
+    """Write fold scores; none at all stands for an arm that could not be cross-validated."""
+    buffer = io.BytesIO()
+    named: dict[str, Any] = {f"fold_{place:03d}": part for place, part in enumerate(parts)}
+    np.savez_compressed(buffer, **named)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_folds(path: Path) -> list[np.ndarray] | None:
+    """Return stored fold scores, or None where there are none that are sound."""
+    try:
+        # Opened here, because numpy leaves a torn archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return [np.asarray(file[name], dtype=np.float64) for name in sorted(file.files)]
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None

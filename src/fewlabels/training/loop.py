@@ -38,6 +38,7 @@ from fewlabels.training.step import LoopStep
 WARMUP = 0.05  # share of the steps with a rising rate; the rest follows half a cosine
 SAVE_SECONDS = 20.0
 BURSTS = 3
+BF16_PIXELS = 24  # in smaller images the casts cost more than the products save
 
 Watch = Callable[[int, dict[str, float]], None]
 Stop = Callable[[], bool]
@@ -300,12 +301,12 @@ def fresh_seed(seed: int, *names: str | int) -> None:
 
 
 def default_bf16(device: torch.device, image_size: int) -> bool:
-    """Say whether bfloat16 autocast is worth it: where the hardware has it and images are not tiny.
+    """Say whether bfloat16 autocast is worth it: the hardware has it, images are not tiny."""
+    return image_size >= BF16_PIXELS and has_bf16(device)
 
-    Below 24 pixels the casts cost more than the products save.
-    """
-    if image_size < 24:
-        return False
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether the hardware of a device computes in bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
