@@ -125,7 +125,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     )
     parse_duration(budget)
     request = Request(options, settings, out and Path(out), resume, command, reporter)
-    ways = {"list_cells": list_cells, "cells": cells, "collect": collect, "dry_run": dry_run}
+    ways = {"list_cells": list_cells, "cell": cells, "collect": collect, "dry_run": dry_run}
     _refuse_mixed([name for name, asked in ways.items() if asked], workers, also)
     if list_cells:
         return list_plan(request)
@@ -141,7 +141,7 @@ def _refuse_mixed(ways: Sequence[str], workers: int, also: Sequence[Path]) -> No
         raise UsageError("usage.workers", f"--workers {workers}: at least one is needed")
     ways = [*ways, *(["workers"] if workers > 1 and ways != ["dry_run"] else [])]
     if len(ways) > 1:
-        named = " and ".join(f"--{way.replace('_', '-').replace('cells', 'cell')}" for way in ways)
+        named = " and ".join(f"--{way.replace('_', '-')}" for way in ways)
         raise UsageError("usage.ways", f"{named} are different things to do", "one of them")
     if also and ways != ["collect"]:
         raise UsageError("usage.also", "--also takes cells in while collecting", "--collect")
