@@ -357,6 +357,20 @@ def test_config_names_data_and_lists(library: Library, tmp_path: Path) -> None:
     assert library.settings["arms"] == ["simclr+features", "scratch"]
 
 
+def test_config_declares_a_grid(library: Library, tmp_path: Path) -> None:
+    text = (
+        "data: digits\narms:\n  - simclr+features\n  - simclr:resnet18+parameters\n  - scratch\n"
+        "baseline: scratch\nlabels:\n  - 25\n  - 1\nseeds: 10\npretraining_seeds: 3\n"
+        "metric: f1_macro\nalso: [here, there]\ncollect: true\n"
+    )
+    assert main(["compare", "--config", config(tmp_path, text), "--seeds", "4"]) == 0
+    said = library.settings
+    assert said["arms"] == ["simclr+features", "simclr:resnet18+parameters", "scratch"]
+    assert (said["labels"], said["seeds"], said["pretraining_seeds"]) == ([1, 25], 4, 3)
+    assert (said["baseline"], said["metric"]) == ("scratch", "f1_macro")
+    assert said["also"] == [Path("here"), Path("there")]
+
+
 def test_config_takes_the_names_of_flags(library: Library, tmp_path: Path) -> None:
     assert main(["finetune", "digits", "--config", config(tmp_path, "from: scratch\n")]) == 0
     assert library.settings["start"] == "scratch"
@@ -499,6 +513,60 @@ def test_a_comparison_leaves_its_page(library: Library, tmp_path: Path) -> None:
     assert main(["compare", "photos"]) == 0
     assert "SimCLR beats scratch" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert main(["report", str(tmp_path)]) == 0
+
+
+LISTED = {
+    **{"schema": 1, "kind": "cells", "run": "runs/shared"},
+    "cells": [
+        {"id": "a1", "arm": "pixels", "shots": 4, "streams": {}, "done": True, "failed": None},
+        {"id": "b2", "arm": "scratch", "shots": 0, "streams": {}, "done": False, "failed": "nan"},
+    ],
+}
+
+
+def test_cells_are_listed_one_a_line(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    library.answers["compare"] = LISTED
+    assert main(["compare", "photos", "--out", "runs/shared", "--list-cells"]) == 0
+    assert capsys.readouterr().out == "a1\nb2\n"
+    assert library.settings["list_cells"] is True
+    assert main(["compare", "photos", "--list-cells", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == LISTED
+
+
+def test_cells_are_computed_by_name(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    library.answers["compare"] = {**LISTED, "already_done": True}
+    assert main(["compare", "photos", "--out", "runs/shared", "--cell", "a1, b2,a1"]) == 0
+    assert library.settings["cells"] == ["a1", "b2"]
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [
+        "a1  pixels at 4 labels: already done",
+        "b2  scratch at all labels: failed: nan",
+    ]
+    assert main(["compare", "photos", "--cell", ","]) == 2
+
+
+def test_a_comparison_is_collected_and_shared(library: Library) -> None:
+    words = ["compare", "photos", "--out", "x", "--collect", "--also", "y", "--also", "z"]
+    assert main(words) == 0
+    assert library.settings["collect"] is True
+    assert library.settings["also"] == [Path("y"), Path("z")]
+    assert main(["compare", "photos", "--workers", "4"]) == 0
+    assert library.settings["workers"] == 4
+    assert not library.settings.keys() & {"cells", "collect", "also", "list_cells"}
+    assert main(["compare", "photos", "--workers", "0"]) == 2
+
+
+def test_a_collected_page_is_made_anew(library: Library, tmp_path: Path) -> None:
+    compared = {**COMPARED, "kind": "comparison", "run": str(tmp_path)}
+    (tmp_path / "comparison.json").write_text(json.dumps(compared), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text("old")
+    library.answers["compare"] = {**compared, "already_done": True}
+    assert main(["compare", "photos", "--collect"]) == 0
+    assert page.read_text() == "old"
+    library.answers["compare"] = compared
+    assert main(["compare", "photos", "--collect"]) == 0
+    assert "SimCLR beats scratch" in page.read_text(encoding="utf-8")
 
 
 def test_plan(library: Library, capsys: pytest.CaptureFixture[str]) -> None:

@@ -114,8 +114,9 @@ def _write_page(result: dict[str, Any]) -> None:
     if not result.get("run") or result.get("kind") == "cells":
         return
     folder = Path(result["run"])
-    # What is collected again is shown anew.
-    if not result.get("already_done") or not (folder / "report.html").exists():
+    # What is collected once more is shown anew.
+    anew = result.get("kind") == "comparison" and not result.get("already_done")
+    if anew or not (folder / "report.html").exists():
         import_module("fewlabels.report.html").write_report(folder)
 
 

@@ -6,9 +6,10 @@ import json
 import os
 import platform
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from fewlabels.results.ledger import looks
 from fewlabels.results.lock import Lock
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
-from fewlabels.study import encoders, jobs, settings, sharing, work
+from fewlabels.study import encoders, jobs, settings, sharing, work, workers
 from fewlabels.study.compare import compare
 from fewlabels.training.progress import Reporter
 
@@ -472,6 +473,89 @@ def test_a_failed_pretraining_fails_its_own_cells_alone(
     }
     assert len(failed) == 4
     assert result["best"]["name"] == "pixels"  # what could not be made is not chosen
+
+
+# ---- workers ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute by one thread, as workers do that share two cores: sums keep their order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_workers_come_to_the_same_as_one_process(
+    ask: Ask, alone: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "score_cell", never)  # here; the workers do it
+    result = ask(tmp_path / "run", workers=2)
+    assert found(result) == found(read_json(alone / "comparison.json"))
+    run = RunFolder(tmp_path / "run")
+    assert run.is_finished()
+    assert run.verify() == []
+    assert not list(run.path.rglob("*.lock"))
+    again = ask(tmp_path / "run", workers=2)
+    assert again["already_done"] is True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who lives is read from /proc")
+def test_a_worker_that_dies_does_not_end_the_rest(
+    ask: Ask, tmp_path: Path, one_thread: None
+) -> None:
+    out = tmp_path / "run"
+    about = {"budget": "80 steps", "labels": [4]}
+    thread, came = in_background(lambda: ask(out, workers=2, **about))
+    training = out / "encoders" / "autoencoder-tiny-0-1"
+    wait_for(training / "metrics.jsonl")
+    owner = read_json(training.with_name(f"{training.name}.lock"))
+    os.kill(owner["pid"], signal.SIGKILL)
+    thread.join()
+    (result,) = came
+    (died,) = [text for text in result["warnings"] if "worker" in text]
+    assert died.endswith("was ended by signal 9")
+    gone = {(cell["arm"], cell["streams"]["pretraining"]) for cell in result["missing"]}
+    assert gone == {("autoencoder+features", 1)}
+    assert len(result["cells"]) == 4
+    assert result["best"] is not None  # all of the unit that chooses is there
+    assert not RunFolder(out).is_finished()
+    # The same command goes on with what is missing.
+    whole = ask(out, **about)
+    assert whole["missing"] == []
+    assert [row for row in whole["cells"] if row in result["cells"]] == result["cells"]
+    assert not any("worker" in text for text in whole["warnings"])
+    assert RunFolder(out).verify() == []
+
+
+def test_where_every_worker_fails_the_command_fails(
+    ask: Ask, planned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = workers._start
+
+    def start(*about: Any) -> Any:
+        (planned / "plan.json").unlink(missing_ok=True)
+        return real(*about)
+
+    monkeypatch.setattr(workers, "_start", start)
+    with pytest.raises(FewlabelsError, match=r"every worker failed: worker 1 ended.*no plan") as e:
+        ask(planned, workers=2)
+    assert e.value.exit_code == 2
+
+
+def test_workers_share_threads_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    assert workers._environment(3, 4) == threads
+    assert workers._environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    shown = [workers._environment(n, 4)["CUDA_VISIBLE_DEVICES"] for n in range(4)]
+    assert shown == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert workers._environment(1, 4)["CUDA_VISIBLE_DEVICES"] == "GPU-7"
 
 
 # ---- taking in -------------------------------------------------------------------------------

@@ -128,7 +128,10 @@ def list_plan(request: Request) -> dict[str, Any]:
         task, arms = prepare(request.options, request.settings, request.reporter)
         with RunFolder(request.place(task), wait=PATIENCE) as run:
             comparison = request.planned(run, task, arms)
-    return _listed(comparison, comparison.grid.cells)
+    found = _listed(comparison, comparison.grid.cells)
+    done = sum(cell["done"] for cell in found["cells"])
+    request.reporter.say(f"{len(found['cells'])} cells in {found['run']}, of which {done} are done")
+    return found
 
 
 def compute_cells(request: Request, names: Sequence[str]) -> dict[str, Any]:
