@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fewlabels.core.errors import ModelError
 from fewlabels.models.classifier import load_model, save_model
@@ -15,7 +16,8 @@ from fewlabels.pipeline.pretrain import pretrain
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.files import read_json
 from fewlabels.study.grid import Comparison
-from fewlabels.study.settings import Settings, prepare
+from fewlabels.study.plan import Steps
+from fewlabels.study.settings import Settings, lay_out, prepare
 from fewlabels.training.progress import Reporter
 
 pytestmark = pytest.mark.medium
@@ -90,6 +92,26 @@ def test_a_finished_cell_is_kept_until_the_weights_change(
     ids.append({row["id"] for row in start(tmp_path / "again", with_settings=chosen).cells})
     assert ids[0] == ids[1]
     assert len(ids[0] & ids[2]) == 2  # the pixels
+
+
+def test_cells_of_given_starts_have_names_where_their_device_is_not(
+    table: Path, source: Path, settings: Settings, tmp_path: Path
+) -> None:
+    chosen = with_source(settings, source)
+    task, arms = prepare(DataOptions(str(table)), chosen, QUIET)
+    gpu = torch.device("cuda")
+    moved = [
+        replace(arm, given=replace(arm.given, task=replace(arm.given.task, device=gpu)))
+        if arm.given
+        else arm
+        for arm in arms
+    ]
+    steps = Steps({}, {"40": 4}, {"40": 4}, {})
+    about = (lay_out(task, chosen), steps, tmp_path, QUIET)
+    here = Comparison(task, chosen, arms, *about).grid
+    there = Comparison(replace(task, device=gpu), chosen, moved, *about).grid
+    assert len(here.cells) == len(there.cells) == 8
+    assert not {cell.id for cell in here.cells} & {cell.id for cell in there.cells}
 
 
 def test_a_run_that_saw_the_test_images_is_named(

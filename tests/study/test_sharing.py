@@ -501,6 +501,7 @@ def test_workers_come_to_the_same_as_one_process(
     assert again["already_done"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who lives is read from /proc")
 def test_a_worker_that_dies_does_not_end_the_rest(
     ask: Ask, tmp_path: Path, one_thread: None
@@ -529,6 +530,7 @@ def test_a_worker_that_dies_does_not_end_the_rest(
     assert RunFolder(out).verify() == []
 
 
+@pytest.mark.slow
 def test_where_every_worker_fails_the_command_fails(
     ask: Ask, planned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from fewlabels.study.grid import Comparison
 from fewlabels.study.jobs import forget_failures
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.study.settings import Settings, lay_out, prepare
-from fewlabels.study.work import compute
+from fewlabels.study.work import compute, free_abandoned
 from fewlabels.training.progress import Reporter
 
 PLAN = "plan.json"
@@ -92,9 +92,15 @@ def compute_all(comparison: Comparison) -> None:
     """Compute every cell that is not there yet in this process."""
     began = time.perf_counter()
     cells = comparison.grid.cells
-    forget_failures(comparison, cells)
+    clear(comparison)
     compute(comparison, cells)
     comparison.reporter.say(f"all {len(cells)} cells done in {time.perf_counter() - began:.0f} s")
+
+
+def clear(comparison: Comparison) -> None:
+    """Remove what stands in the way of a new start: failures, and the locks of the dead."""
+    forget_failures(comparison, comparison.grid.cells)
+    free_abandoned(comparison.folder)
 
 
 def reopen(

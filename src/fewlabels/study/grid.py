@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fewlabels.core.errors import FewlabelsError, UsageError
 from fewlabels.core.seeding import stream
@@ -217,7 +218,11 @@ def _cells(comparison: Comparison) -> Iterator[tuple[Place, PlannedCell]]:
 
 def _digest(arm: Arm) -> str:
     """Return the hash of the weights that an arm is given, or nothing."""
-    return "" if arm.given is None else digest(arm.given.backbone()[1])
+    if arm.given is None:
+        return ""
+    # The device that computes need not be here.
+    here = replace(arm.given, task=replace(arm.given.task, device=torch.device("cpu")))
+    return digest(here.backbone()[1])
 
 
 def _streams(arm: Arm, shots: int, unit: Unit, draw: int) -> Streams:

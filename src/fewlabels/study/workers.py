@@ -27,11 +27,11 @@ import torch
 from fewlabels.core.errors import FewlabelsError
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.study.encoders import RESULT
-from fewlabels.study.engine import reopen
+from fewlabels.study.engine import clear, reopen
 from fewlabels.study.grid import Comparison, PlannedCell
-from fewlabels.study.jobs import forget_failures, is_done, jobs_of
+from fewlabels.study.jobs import is_done, jobs_of
 from fewlabels.study.settings import Settings
-from fewlabels.study.work import compute, free_abandoned
+from fewlabels.study.work import compute
 from fewlabels.training.loop import Interrupted
 from fewlabels.training.progress import Reporter
 
@@ -68,8 +68,7 @@ def compute_with_workers(comparison: Comparison, options: DataOptions, count: in
         All of them failed, with the exit code of the first.
     """
     began, cells = time.perf_counter(), comparison.grid.cells
-    forget_failures(comparison, cells)
-    free_abandoned(comparison.folder)
+    clear(comparison)
     todo = [job for job in jobs_of(comparison, cells) if not is_done(comparison, job)]
     count = min(count, len({job.cell for job in todo}))
     if not count:
