@@ -327,6 +327,13 @@ def test_names_that_do_not_exist(name: str) -> None:
         assert "torchvision:CIFAR10" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["Torchvision:CIFAR11", "TORCHVISION:CIFAR11", "HF:mnist"])
+def test_a_prefix_in_capitals_is_no_path(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_source(name)
+    assert caught.value.code == "usage.dataset"
+
+
 def test_columns_are_refused_where_there_are_none() -> None:
     with pytest.raises(DataError, match="only tables have columns"):
         read_source("torchvision:CIFAR10", label_column="x")

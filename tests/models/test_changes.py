@@ -71,8 +71,13 @@ def test_settings_of_timm() -> None:
     assert "GELU" in names
     assert "ReLU" not in names
     assert len(net.net.layer1) == 2
-    with pytest.raises(UsageError, match="cannot be changed so"):
+    with pytest.raises(UsageError, match=r"changed to \{legs: 4\}: .*'legs'"):
         built("test_resnet", size=96, legs=4)
+    # timm answers these with a KeyError of one word, and with an assertion that says nothing.
+    for wrong in ({"act_layer": "nosuch"}, {"output_stride": 7}):
+        with pytest.raises(UsageError, match="it knows no such value") as caught:
+            built("test_resnet", size=96, **wrong)
+        assert all(f"{key}: {value}" in caught.value.message for key, value in wrong.items())
     for name in ("pretrained", "checkpoint_path", "num_classes", "pretrained_cfg_overlay"):
         with pytest.raises(UsageError, match="--from settle"):
             built("test_resnet", size=96, **{name: 1})

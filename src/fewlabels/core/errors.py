@@ -74,9 +74,50 @@ class LockedError(FewlabelsError):
     exit_code = 8
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str]) -> UsageError:
-    """Return the error for an unknown name, with the nearest known names."""
+def unknown(
+    kind: str, name: str, allowed: Iterable[str], *, prefix: str = "", otherwise: str = ""
+) -> UsageError:
+    """Return the error for an unknown name, with the nearest known names.
+
+    Parameters
+    ----------
+    kind, name : str
+        What was named, and how.
+    allowed : iterable of str
+        The known names.
+    prefix : str
+        What stands before every name, and says nothing of which are alike.
+    otherwise : str
+        The hint where nothing is near; by default the first known names.
+    """
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"one of: {', '.join(names[:20])}"
-    return UsageError(f"usage.{kind}", f"unknown {kind} {name!r}", hint)
+    near = [prefix + one for one in nearest(name, names)]
+    listed = ", ".join(prefix + one for one in names[:20])
+    hint = f"did you mean {' or '.join(near)}?" if near else otherwise or f"one of: {listed}"
+    return UsageError(f"usage.{kind}", f"unknown {kind} {prefix + name!r}", hint)
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Return at most three names that are like one, the likest first, whatever their case.
+
+    Examples
+    --------
+    >>> nearest("cifar", ["CIFAR10", "DTD", "USPS"])
+    ['CIFAR10']
+    >>> nearest("mnist10", ["FashionMNIST", "MNIST", "DTD"])
+    ['MNIST', 'FashionMNIST']
+    """
+    spelt: dict[str, str] = {}
+    for one in names:
+        spelt.setdefault(one.casefold(), one)
+    asked = name.casefold()
+    parts = [one for one in spelt if len(_shared(asked, one)) >= max(3, 0.6 * len(asked))]
+    near = difflib.get_close_matches(asked, parts, n=3, cutoff=0.0)
+    near = near or difflib.get_close_matches(asked, spelt, n=3, cutoff=0.5)
+    return [spelt[one] for one in near]
+
+
+def _shared(one: str, other: str) -> str:
+    """Return the longest text that lies in both."""
+    found = difflib.SequenceMatcher(None, one, other, autojunk=False).find_longest_match()
+    return one[found.a : found.a + found.size]

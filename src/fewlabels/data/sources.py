@@ -57,8 +57,8 @@ def read_source(
         asked.refuse("the built-in digits")
         return arrays.read_digits()
     for prefix, read in NAMED.items():
-        if isinstance(data, str) and data.startswith(prefix):
-            return read(data.removeprefix(prefix), asked)
+        if isinstance(data, str) and data.casefold().startswith(prefix):
+            return read(data[len(prefix) :], asked)
     path = Path(data).expanduser()
     if path.is_dir():
         listing = walk(path)

@@ -108,9 +108,7 @@ def read(name: str, asked: Columns) -> Source:
     """
     known = {each.casefold(): each for each in DATASETS}
     if name.casefold() not in known:
-        raise unknown(
-            "dataset", f"torchvision:{name}", [f"torchvision:{each}" for each in DATASETS]
-        )
+        raise unknown("dataset", name, DATASETS, prefix="torchvision:")
     name = known[name.casefold()]
     asked.refuse(f"torchvision:{name}")
     folder = downloads_folder() / "torchvision" / name
@@ -124,7 +122,7 @@ def read(name: str, asked: Columns) -> Source:
 
 
 def _source(name: str, folder: Path) -> Source:
-    table = pyarrow.parquet.ParquetFile(folder / ROWS).read()
+    table = pyarrow.parquet.ParquetFile(folder / ROWS).read(use_threads=False)
     parts = table["part"].to_pylist()
     paths = table["path"].to_pylist()
     arrays = [f"{part}.npy" for part in DATASETS[name]] if name in _IN_ARRAYS else []

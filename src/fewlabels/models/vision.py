@@ -51,7 +51,7 @@ def weights_of(name: str) -> Any:
 
     plain, _, tag = name.removeprefix(PREFIX).partition(".")
     if plain not in architectures():
-        raise unknown("start", name, [PREFIX + one for one in architectures()])
+        raise unknown("start", plain, architectures(), prefix=PREFIX)
     found = {member.name.lower(): member for member in get_model_weights(plain)}
     if tag and tag.lower() not in found:
         raise unknown("start", name, [f"{PREFIX}{plain}.{one}" for one in found])
