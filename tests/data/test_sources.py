@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from fewlabels.core.errors import DataError
+from fewlabels.data.columns import _stream
 from fewlabels.data.listing import Strings, walk
 from fewlabels.data.sources import Source, read_source
 
@@ -333,3 +335,12 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="Permission denied"):
         walk(tmp_path)
+
+
+def test_arrow_keeps_nothing_of_pythons() -> None:
+    """Its threads may let go of what they keep while Python ends, which aborts the process."""
+    content = b"label,path\n" * 100
+    before = sys.getrefcount(content)
+    stream = _stream(content)
+    assert sys.getrefcount(content) == before
+    assert stream.read() == content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +49,18 @@ def load(path: Path, tree: Tree) -> pa.Table:
     try:
         content = tree.load(path.name)
         if path.suffix.lower() == ".parquet":
-            return _without_images(pyarrow.parquet.ParquetFile(io.BytesIO(content)), path)
+            return _without_images(pyarrow.parquet.ParquetFile(_stream(content)), path)
         text = content.decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         parse = pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-        names = pyarrow.csv.read_csv(_stream(first + "\n"), parse_options=parse).column_names
+        names = pyarrow.csv.read_csv(
+            _stream(f"{first}\n".encode()), parse_options=parse
+        ).column_names
         convert = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        return pyarrow.csv.read_csv(_stream(text), parse_options=parse, convert_options=convert)
+        return pyarrow.csv.read_csv(
+            _stream(text.encode()), parse_options=parse, convert_options=convert
+        )
     except (OSError, ValueError, pa.ArrowException) as error:
         message = f"cannot read the table {escape(str(path))}: {error}"
         raise DataError("data.table", message, "save it as UTF-8 CSV with a header line") from error
@@ -70,7 +73,7 @@ def _without_images(file: pyarrow.parquet.ParquetFile, path: Path) -> pa.Table:
             f"{escape(path.name)} holds the images themselves, beside images or in an archive",
             "give this file alone, or the folder in which there are only such files",
         )
-    return file.read()
+    return file.read(use_threads=False)
 
 
 def byte_columns(schema: pa.Schema) -> dict[str, str]:
@@ -101,8 +104,15 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _stream(text: str) -> io.BytesIO:
-    return io.BytesIO(text.encode())
+def _stream(content: bytes) -> pa.BufferReader:
+    """Return content as a file of Arrow's own.
+
+    Its threads may outlive the reading; one that lets go of an object of Python's while Python
+    ends aborts the process.
+    """
+    own = pa.BufferOutputStream()
+    own.write(content)
+    return pa.BufferReader(own.getvalue())
 
 
 def pick(found: Sequence[str], names: Iterable[str]) -> str | None:

@@ -104,7 +104,7 @@ class Manifest:
             If the file is missing, damaged, or no manifest.
         """
         try:
-            table = pyarrow.parquet.ParquetFile(path).read()
+            table = pyarrow.parquet.ParquetFile(path).read(use_threads=False)
             return cls(table.select(COLUMNS.names).cast(COLUMNS))
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             message = f"cannot read the manifest {escape(str(path))}: {error}"

@@ -149,7 +149,8 @@ def _read_part(path: Path, name: str, asked: Columns) -> Part:
             label = asked.label or _label_column(schema, path)
             split = columns.pick(schema.names, ("split",))
             wanted = {label, split, asked.target, asked.group}
-            table = file.read(columns=[column for column in schema.names if column in wanted])
+            names = [column for column in schema.names if column in wanted]
+            table = file.read(columns=names, use_threads=False)
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
     except _DAMAGE as error:
         raise _unreadable(path, error) from error

@@ -112,7 +112,7 @@ def _reopen(path: Path, key: str) -> Tar | None:
     folder = cache.stores_folder() / key
     try:
         meta = json.loads((folder / cache.META).read_text(encoding="utf-8"))
-        table = pyarrow.parquet.ParquetFile(folder / cache.MEMBER_INDEX).read()
+        table = pyarrow.parquet.ParquetFile(folder / cache.MEMBER_INDEX).read(use_threads=False)
         held = folder / cache.MEMBERS
         whole = meta["key"] == key and (
             meta["bytes"] is None or held.stat().st_size == meta["bytes"]
