@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fewlabels.core.errors import ModelError
@@ -142,6 +143,14 @@ def _garbage(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\x00" * 64)
 
 
+def _spoil(folder: Path, odd: float) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name, value in tensors.items() if value.ndim == 4)
+    tensors[name][0, 0, 0, 0] = odd
+    save_file(tensors, path)
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "no weights": lambda folder: (folder / "model.safetensors").unlink(),
     "no config": lambda folder: (folder / "config.json").unlink(),
@@ -169,6 +178,14 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
         },
     ),
     "no pictures": lambda folder: _change(folder, pictures=None),
+    "no spread": lambda folder: _change(
+        folder, pictures={"size": 8, "channels": 1, "mean": [0.5], "std": [0.0]}
+    ),
+    "too large": lambda folder: _change(
+        folder, pictures={"size": 100_000, "channels": 1, "mean": [0.5], "std": [0.2]}
+    ),
+    "a list for a name": lambda folder: _change(folder, backbone=[1]),
+    "no numbers": lambda folder: _spoil(folder, float("nan")),
     "nothing at all": lambda folder: _change(folder, head=3),
 }
 

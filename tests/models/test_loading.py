@@ -192,6 +192,13 @@ def test_folders_that_are_damaged(tmp_path: Path) -> None:
         ({"architecture": "resnet-99"}, "knows no"),
         ({"pretrained_cfg": {"input_size": 3}}, "config.json"),
         ({"num_classes": "many"}, "config.json"),
+        ({"pretrained_cfg": [1]}, "config.json"),
+        ({"model_args": [2]}, "config.json"),
+        ({"label_names": 5}, "config.json"),
+        ({"pretrained_cfg": {"std": [0, 0, 0]}}, "every std is above 0"),
+        ({"pretrained_cfg": {"mean": [float("nan")] * 3}}, "config.json"),
+        ({"pretrained_cfg": {"input_size": [3, 100_000, 100_000]}}, "sides are 1 to"),
+        ({"pretrained_cfg": {"crop_pct": 1e-9}}, "crop 1e-09"),
         ({"num_classes": 12}, "size mismatch for fc"),
         ({"model_args": {"layers": [2, 1, 1, 1]}}, "12 are missing"),
         ({"model_args": {"legs": 4}}, "legs"),
@@ -205,6 +212,16 @@ def test_folders_that_are_damaged(tmp_path: Path) -> None:
     assert refused(place).code == "model.damaged"
     (place / "model.safetensors").unlink()
     assert "holds no weights" in refused(place).message
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path: Path, odd: float) -> None:
+    net = timm_net()
+    net.layer2[0].conv1.weight.data[0, 0, 0, 0] = odd
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"the tensor layer2.0.conv1.weight holds") as caught:
+        whole(find(str(tmp_path / "w.pth"), "test_resnet"))
+    assert caught.value.exit_code == 4
 
 
 def test_names_that_nobody_has_published() -> None:

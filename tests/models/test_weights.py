@@ -104,6 +104,13 @@ def test_what_is_no_state_dict(tmp_path: Path, value: Any) -> None:
         read_weights(saved(tmp_path / "w.pth", value))
 
 
+def test_a_page_saved_as_weights_is_no_code(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_text("<html><body>404: not found</body></html>")
+    with pytest.raises(ModelError, match="damaged, or no file of weights") as caught:
+        read_weights(tmp_path / "w.pth")
+    assert (caught.value.code, caught.value.exit_code) == ("model.damaged", 4)
+
+
 def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "w.h5").write_bytes(b"")
     with pytest.raises(ModelError, match="no file of weights"):

@@ -161,6 +161,9 @@ def test_mistakes_are_refused_before_anything_is_written(
             train(pictures, tmp_path / "run", **wrong)
     with pytest.raises(UsageError, match="backbone"):
         train(pictures, tmp_path / "run", backbone="resnet81")
+    with pytest.raises(UsageError, match="names the weights 'r160_in1k'") as caught:
+        train(pictures, tmp_path / "run", backbone="test_resnet.r160_in1k")
+    assert "--from test_resnet.r160_in1k" in caught.value.hint
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError):
         train(DataOptions(str(tmp_path / "empty")), tmp_path / "run")

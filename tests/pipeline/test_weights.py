@@ -16,7 +16,7 @@ from PIL import Image
 
 import fewlabels
 from fewlabels.cli import main
-from fewlabels.core.errors import ModelError, UsageError
+from fewlabels.core.errors import FewlabelsError, ModelError, UsageError
 from fewlabels.core.types import Pictures
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import load_model, save_model
@@ -246,7 +246,7 @@ def test_a_declared_change_of_structure(
 def test_scores_of_what_is_here(
     pictures: DataOptions, encoder: Run, folder: Path, tmp_path: Path
 ) -> None:
-    starts = [str(encoder[0]), str(folder), str(tmp_path / "gone.pth")]
+    starts = [str(encoder[0]), str(folder)]
     settings = {"available": True, "fit": pictures, "labels": 4, "device": "cpu"}
     rows = models("conv-32-64-64", starts=starts, reporter=QUIET, **settings)
     scored = [row for row in rows if row["fit"]]
@@ -254,13 +254,39 @@ def test_scores_of_what_is_here(
     values = [row["fit"]["logme"] for row in scored]
     assert values == sorted(values, reverse=True)
     assert all(row["fit"]["labels"] == 8 for row in scored)
-    (gone,) = (row for row in rows if row["name"] == starts[2])
-    assert (gone["fit"], "cannot be scored" in gone["warning"]) == (None, True)
     run = next(row for row in rows if row["name"] == starts[0])
     assert run["input_size"] == [3, 16, 16]
     assert run["parameters"] > 0
     with pytest.raises(UsageError, match="--fit names no data"):
         models(starts=starts)
+
+
+def test_a_start_that_is_named_and_not_there(pictures: DataOptions, tmp_path: Path) -> None:
+    """Refused before anything is scored, and not listed as if it were there."""
+    said: list[str] = []
+    reporter = Reporter(quiet=True)
+    reporter.say = said.append  # type: ignore[method-assign]
+    for start in (str(tmp_path / "gone.pth"), "nothere"):
+        with pytest.raises(FewlabelsError):
+            models("tiny", starts=[start], fit=pictures, device="cpu", reporter=reporter)
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "available", "told"),
+    [
+        ("nosuchthing", False, "no name has 'nosuchthing' in it"),
+        ("resnt18", False, "did you mean resnet18"),
+        ("resnet18.a1", True, "without --available"),
+    ],
+)
+def test_an_empty_list_says_why(pattern: str, available: bool, told: str) -> None:
+    said: list[str] = []
+    reporter = Reporter(quiet=True)
+    reporter.say = said.append  # type: ignore[method-assign]
+    assert models(pattern, available=available, reporter=reporter) == []
+    assert len(said) == 1
+    assert told in said[0]
 
 
 @pytest.mark.medium

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -36,9 +37,17 @@ class Batch:
     epochs: Tensor
 
 
+LARGEST_SIDE = 4096  # pixels; several times what anybody has published weights for
+
+
 @dataclass(frozen=True, slots=True)
 class Pictures:
     """The format in which a network takes its images.
+
+    Raises
+    ------
+    ValueError
+        A number is out of range; model folders are written by others too.
 
     Attributes
     ----------
@@ -62,6 +71,16 @@ class Pictures:
     std: tuple[float, ...]
     crop: float = 1.0
     interpolation: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= LARGEST_SIDE or self.channels < 1:
+            raise ValueError(
+                f"images of {self.channels}x{self.size}x{self.size}: sides are 1 to {LARGEST_SIDE}"
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=0) <= 0:
+            raise ValueError(f"mean {self.mean} and std {self.std}: every std is above 0")
+        if not 0.1 <= self.crop <= 1:
+            raise ValueError(f"crop {self.crop}: a share of the side, 0.1 to 1")
 
     def for_channels(self, channels: int) -> Pictures:
         """Return the format for images with other channels: each has the mean of the statistics.
@@ -128,8 +147,11 @@ class Backbone(nn.Module):
         It is found by trying; batch statistics stay as they are, and training goes on after it.
         """
         self.eval()
+        tensors = (*self.parameters(), *self.buffers())
+        device = tensors[0].device if tensors else None
         with torch.no_grad():
-            shape = self.forward_features(torch.zeros(1, channels, size, size)).shape[1:]
+            blank = torch.zeros(1, channels, size, size, device=device)
+            shape = self.forward_features(blank).shape[1:]
         self.train()
         return tuple(shape)
 

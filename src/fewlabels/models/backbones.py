@@ -31,6 +31,7 @@ VARIANTS: dict[str, Callable[[int, int], small.SmallCNN]] = {
     for (name, build), kind, pool in product(PLAIN.items(), ("", "-sigmoid", "-tanh"), ("", "-avg"))
 }
 SMALL: dict[str, Callable[[int, int], small.SmallCNN]] = {"tiny": small.tiny, **PLAIN}
+LISTED = "tiny, resnet18, torchvision:alexnet; 'fewlabels models PART' lists the names with PART"
 
 
 class Pixels(Backbone):
@@ -102,8 +103,7 @@ class TimmBackbone(Backbone):
         if image_size <= 64 and weights is None:
             small_stem(self.net, in_chans)
         self.num_features = int(getattr(net, "head_hidden_size", net.num_features))
-        shape = self.map_shape(in_chans, image_size)
-        self.num_channels = shape[0] if len(shape) == 3 else shape[-1]
+        self.num_channels = channels_of(self.map_shape(in_chans, image_size), net.num_features)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to timm's own unpooled features."""
@@ -116,6 +116,16 @@ class TimmBackbone(Backbone):
         net: Any = self.net
         pooled: Tensor = net.forward_head(x, pre_logits=True)
         return pooled
+
+
+def channels_of(shape: tuple[int, ...], width: int) -> int:
+    """Return the channels of features of a shape: first in maps, last elsewhere.
+
+    In timm's windowed transformers they come last in maps too; there `width`, which timm says
+    they have, tells it.
+    """
+    last = len(shape) != 3 or shape[2] == width != shape[0]
+    return shape[-1] if last else shape[0]
 
 
 def size_argument(name: str, image_size: int) -> dict[str, Any]:
@@ -184,7 +194,8 @@ def _build(name: str, in_chans: int, image_size: int, options: dict[str, Any]) -
 
     known = timm.is_model(name)
     if not known and not is_vision(name):
-        raise unknown("backbone", name, [*OURS, *timm.list_models(), *_vision_names()])
+        known_names = [*OURS, *timm.list_models(), *_vision_names()]
+        raise unknown("backbone", name, known_names, otherwise=LISTED)
     try:
         if known:
             return TimmBackbone(name, in_chans, image_size, options=options)
@@ -200,9 +211,18 @@ def _vision_names() -> list[str]:
 def _unbuildable(
     name: str, image_size: int, options: dict[str, Any], error: Exception
 ) -> UsageError:
-    why = str(error).partition("\n")[0][:200] or type(error).__name__
+    why = str(error).partition("\n")[0][:200]
     if options:
-        return UsageError("usage.change", f"backbone {name!r} cannot be changed so: {why}")
+        # A KeyError says a word and no more, an assertion mostly nothing.
+        plain = bool(why) and not isinstance(error, KeyError | AssertionError)
+        asked = ", ".join(f"{key}: {value}" for key, value in options.items())
+        return UsageError(
+            "usage.change",
+            f"backbone {name!r} cannot be changed to {{{asked}}}"
+            + (f": {why}" if plain else ": it knows no such value"),
+            "another value, or another --backbone",
+        )
+    why = why or type(error).__name__
     return UsageError(
         "usage.backbone",
         f"backbone {name!r} cannot take {image_size}x{image_size} images: {why}",

@@ -27,9 +27,11 @@ from fewlabels.models.heads import (
     answers,
 )
 from fewlabels.models.taps import Taps, untapped
+from fewlabels.models.weights import not_finite
 from fewlabels.results.files import read_json, to_json, write_atomic
 
 SCHEMA = 1
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 Near = TypeVar("Near", bound=NeighbourHead)
 
 
@@ -246,7 +248,7 @@ def load_model(folder: Path) -> Saved:
         short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))
     except UsageError as error:  # a backbone that neither we nor timm know
         raise ModelError("model.damaged", f"cannot load {folder}: {error.message}") from error
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (*_DAMAGE, SafetensorError) as error:
         raise ModelError("model.damaged", f"cannot load the model in {folder}: {error}") from error
     backbone = backbone.to(memory_format=torch.channels_last).eval()
     return Saved(backbone, head, pictures, short_side, classes, config)
@@ -254,4 +256,6 @@ def load_model(folder: Path) -> Saved:
 
 def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
     part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    if odd := not_finite(part):
+        raise ValueError(f"its tensor {prefix}{odd} holds values that are no finite numbers")
     module.load_state_dict(part, strict=True)

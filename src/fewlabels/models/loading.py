@@ -19,7 +19,7 @@ from fewlabels.models import vision
 from fewlabels.models.backbones import TimmBackbone, create_backbone, size_argument
 from fewlabels.models.changes import library_options
 from fewlabels.models.published import Published
-from fewlabels.models.weights import read_weights
+from fewlabels.models.weights import not_finite, read_weights
 
 
 def whole(weights: Published) -> nn.Module:
@@ -30,10 +30,20 @@ def whole(weights: Published) -> nn.Module:
     ModelError
         The weights cannot be had, are damaged, or belong to another architecture.
     """
-    if weights.file is not None:
-        return _from_file(weights, weights.file)
+    net = _fetched(weights) if weights.file is None else _from_file(weights, weights.file)
+    if odd := not_finite(net.state_dict()):
+        raise ModelError(
+            "model.damaged",
+            f"{weights.name}: the tensor {odd} holds values that are no finite numbers",
+            "weights of a training that did not diverge",
+        )
+    return net
+
+
+def _fetched(weights: Published) -> nn.Module:
+    """Load the weights that timm or torchvision fetch, or keep."""
     try:
-        return _fetched(weights)
+        return _downloaded(weights)
     except FewlabelsError:
         raise
     except Exception as error:  # the clients that download raise almost anything
@@ -45,7 +55,7 @@ def whole(weights: Published) -> nn.Module:
         ) from error
 
 
-def _fetched(weights: Published) -> nn.Module:
+def _downloaded(weights: Published) -> nn.Module:
     if not weights.backbone.startswith(vision.PREFIX):
         import timm
 

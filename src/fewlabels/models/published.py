@@ -13,7 +13,7 @@ from typing import Any
 from fewlabels.core.errors import ModelError, UsageError, unknown
 from fewlabels.core.types import Pictures
 from fewlabels.models import vision
-from fewlabels.models.backbones import OURS
+from fewlabels.models.backbones import LISTED, OURS
 from fewlabels.models.changes import RESERVED
 from fewlabels.models.weights import SUFFIXES, digest_in_name, read_weights
 from fewlabels.results.files import read_json
@@ -129,7 +129,8 @@ def _of_timm(name: str) -> Published:
             f"--from random --backbone {name}, or --from RUN",
         )
     if not timm.is_model(name):
-        raise unknown("start", name, ["scratch", "random", *timm.list_models()])
+        names = ["scratch", "random", *timm.list_models()]
+        raise unknown("start", name, names, otherwise=LISTED)
     about = timm.get_pretrained_cfg(name)
     if about is None or not about.has_weights:
         raise UsageError("usage.start", f"nobody has published weights of {name!r}")
@@ -161,16 +162,16 @@ def _in_folder(start: str, place: Path) -> Published:
     if file is None:
         raise ModelError("model.missing", f"{place} describes a model and holds no weights")
     given = timm.get_pretrained_cfg(backbone)
-    about = {**(asdict(given) if given else {}), **config.get("pretrained_cfg", config)}
-    options = {k: v for k, v in config.get("model_args", {}).items() if k not in RESERVED}
     try:
+        about = {**(asdict(given) if given else {}), **config.get("pretrained_cfg", config)}
+        options = {k: v for k, v in config.get("model_args", {}).items() if k not in RESERVED}
         count = int(config.get("num_classes", about.get("num_classes", 1000)))
         labels = config.get("label_names") or about.get("label_names") or ()
-        names = list(labels.values()) if isinstance(labels, dict) else labels
+        names = tuple(map(str, labels.values() if isinstance(labels, dict) else labels))
         pictures = _timm_pictures(about)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelError("model.damaged", f"{place}/config.json: {error!r}") from error
-    classes = tuple(map(str, names)) if len(names) == count else ()
+    classes = names if len(names) == count else ()
     return Published(start, backbone, pictures, file, options, count, classes)
 
 
@@ -210,7 +211,8 @@ def _native(name: str) -> Pictures:
         return _timm_pictures(asdict(about or timm.models.PretrainedCfg()))
     if vision.is_vision(name):
         return vision.vision_pictures(vision.PREFIX + vision.architecture(name))
-    raise unknown("backbone", name, [*timm.list_models(), *vision.architectures()])
+    names = [*timm.list_models(), *vision.architectures()]
+    raise unknown("backbone", name, names, otherwise=LISTED)
 
 
 def _imagenet() -> tuple[str, ...]:

@@ -63,10 +63,7 @@ def read_weights(path: Path) -> WeightsFile:
         why = error.strerror or str(error)
         raise ModelError("model.unreadable", f"cannot read {path}: {why}") from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, MemoryError) as error:
-        why = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise ModelError(
-            "model.damaged", f"{path} is damaged, or no file of weights: {why}", "fetch it again"
-        ) from error
+        raise _damaged(path, str(error).partition("\n")[0][:200] or type(error).__name__) from error
     return _unwrapped(found, path)
 
 
@@ -76,10 +73,22 @@ def _load_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _damaged(path: Path, why: str) -> ModelError:
+    return ModelError(
+        "model.damaged", f"{path} is damaged, or no file of weights: {why}", "fetch it again"
+    )
+
+
+def _is_pickle(path: Path) -> bool:
+    """Say whether a file begins as pickles do since protocol 2, or as a zip of one."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", *(bytes([0x80, number]) for number in range(2, 6)))
+
+
 def _refused(path: Path, error: Exception) -> ModelError:
     """Tell a file with code in it from one that is damaged."""
-    if "weights_only" not in str(error).lower() and "global" not in str(error).lower():
-        return ModelError("model.damaged", f"{path} is damaged: {error}", "fetch it again")
+    if "GLOBAL" not in str(error) and not _is_pickle(path):
+        return _damaged(path, "it begins like neither of PyTorch's formats")
     named = [word for word in str(error).split() if word.startswith("GLOBAL")]
     what = str(error).partition("GLOBAL ")[2].partition(" ")[0] if named else "other objects"
     return ModelError(
@@ -111,6 +120,18 @@ def _unwrapped(found: Any, path: Path) -> WeightsFile:
 
 def _is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Return the name of the first tensor with a NaN or an infinity in it, or nothing.
+
+    Examples
+    --------
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])})
+    'b'
+    """
+    found = (name for name, value in tensors.items() if not bool(torch.isfinite(value).all()))
+    return next(found, "")
 
 
 def digest_in_name(path: Path) -> bool:

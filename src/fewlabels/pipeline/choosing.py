@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.core.errors import FewlabelsError, UsageError
+from fewlabels.core.errors import FewlabelsError, UsageError, nearest
 from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.transferability import logme
 from fewlabels.models.backbones import OURS
@@ -24,6 +24,7 @@ from fewlabels.training.progress import Reporter
 from fewlabels.transfer.live_probe import leave_one_out_knn
 
 LABELS = 2_000  # images at most that a score looks at: neighbours are compared each with each
+GIVEN = "given"
 PLAIN = ("pixels", "auto")  # what a start that was trained must beat: raw pixels, fresh weights
 
 Row = dict[str, Any]
@@ -70,16 +71,21 @@ def models(
     Raises
     ------
     FewlabelsError
-        For data that cannot be scored on.
+        For data that cannot be scored on, and for a start that was named and is not there.
     """
     if starts and fit is None:
         raise UsageError("usage.from", "--from asks for a score, and --fit names no data")
+    reporter = reporter or Reporter()
     rows = [{**row, "warning": None} for row in catalogue(pattern, available=available)]
     if fit is not None:
         check_labels(labels)
         options = fit if isinstance(fit, DataOptions) else DataOptions(str(fit))
-        scorer = _Scorer(options, labels, seed, device, reporter or Reporter())
+        for start in starts:  # refused before anything is scored
+            find_start(start, "auto")
+        scorer = _Scorer(options, labels, seed, device, reporter)
         rows = scorer.score([*map(_given, dict.fromkeys(starts)), *rows])
+    if not rows:
+        reporter.say(_nothing(pattern, available))
     return [validate("models", row) for row in rows]
 
 
@@ -87,7 +93,16 @@ def _given(start: str) -> Row:
     unknown = dict.fromkeys(
         ("parameters", "macs", "published_accuracy", "input_size", "licence", "fit", "warning")
     )
-    return {"name": start, "library": "given", "available": True, **unknown}
+    return {"name": start, "library": GIVEN, "available": True, **unknown}
+
+
+def _nothing(pattern: str, available: bool) -> str:
+    """Say why the list is empty, with the nearest names."""
+    if available and catalogue(pattern):
+        return f"nothing on this machine is called {pattern!r}; without --available all is listed"
+    near = nearest(pattern, [str(row["name"]) for row in catalogue()])
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no name has {pattern!r} in it{hint}"
 
 
 class _Scorer:
@@ -121,6 +136,8 @@ class _Scorer:
         try:
             found = self._fit("random", name) if name in OURS else self._fit(name, "auto")
         except FewlabelsError as error:
+            if row["library"] == GIVEN:  # named by the user, not met on the way
+                raise
             self.reporter.say(f"{name}: {error.message}")
             return {**row, "warning": f"cannot be scored: {error.message}"}
         return {**row, **found}

@@ -27,7 +27,7 @@ from fewlabels.pipeline.stages import (
     pretrain_pace,
     pretrain_steps,
 )
-from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
+from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone, refuse_weights
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
@@ -104,6 +104,7 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     if backbone == "auto":
         backbone = OWN_BACKBONE.get(method, backbone)
     check_labels(labels)
+    refuse_weights(backbone)
     if method in LABELLED and options.target is not None:
         raise UsageError(
             "usage.target",

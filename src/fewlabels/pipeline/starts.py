@@ -12,7 +12,7 @@ from fewlabels.models.classifier import Saved, load_model
 from fewlabels.models.published import Published, find, format_for, is_timm_folder
 from fewlabels.models.taps import untapped
 from fewlabels.models.vision import is_vision
-from fewlabels.pipeline.task import DataOptions, Task, open_task
+from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_weights
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
 
@@ -133,16 +133,20 @@ def find_start(
     Raises
     ------
     UsageError, ModelError
-        It is not there, or not of the backbone that was asked for.
+        It is not there, or not of the backbone that was asked for; or a network that is to be
+        built anew is named as trained weights are.
     """
     change = dict(change or {})
     if start in UNTRAINED:
+        refuse_weights(backbone)
         return Start(start, start, backbone, options=change)
     folder = Path(start)
     if not is_run(start):
         named = changed and not folder.is_file()
         weights = find(start, "auto" if named else backbone)
         name = backbone if named and backbone != "auto" else weights.backbone
+        if name != weights.backbone:
+            refuse_weights(name)
         options = {**weights.options, **change} if name == weights.backbone else change
         return Start(start, "published", name, changed=changed, weights=weights, options=options)
     saved = open_model(folder)
@@ -151,6 +155,8 @@ def find_start(
     if not changed:
         refuse_other(start, old, backbone)
     name = old if backbone == "auto" else backbone
+    if name != old:
+        refuse_weights(name)
     options = {**saved.backbone.options, **change} if name == old else change
     config = RunFolder(folder).config() if (folder / "config.yaml").exists() else {}
     return Start(start, "run", name, saved, split_seed(config), changed, options=options)

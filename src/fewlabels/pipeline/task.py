@@ -207,3 +207,19 @@ def measure_pictures(dataset: Dataset) -> Pictures:
 def pick_backbone(name: str, task: Task) -> str:
     """Resolve ``auto`` to a backbone that suits the images and the device."""
     return auto_backbone(task.pictures.size, task.device) if name == "auto" else name
+
+
+def refuse_weights(backbone: str) -> None:
+    """Refuse the name of trained weights for a network that is to be built without any.
+
+    Raises
+    ------
+    UsageError
+    """
+    plain, dot, tag = backbone.partition(".")
+    if dot:
+        raise UsageError(
+            "usage.backbone",
+            f"{backbone!r} names the weights {tag!r}, and --backbone builds a network without any",
+            f"--backbone {plain}; or start from them: fewlabels finetune DATA --from {backbone}",
+        )
