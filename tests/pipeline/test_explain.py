@@ -113,7 +113,7 @@ def test_the_map_of_images_hides_what_was_hidden(explained: dict[str, Any]) -> N
 
 def test_a_look_at_labels_of_test_is_counted(classifier: Run) -> None:
     before = shown(classifier[0], count=2, maps=["grad_cam"])["looks_at_test"]
-    found = shown(classifier[0], split="test", count=2, maps=["grad_cam"])
+    found = shown(classifier[0], split="test", count=2, maps="grad_cam")  # one, as a word
     assert found["looks_at_test"] == before + 1
     assert [row["map"] for row in found["maps"]] == ["grad_cam"]
     with np.load(Path(found["folder"]) / "embedding.npz") as arrays:

@@ -9,16 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewlabels.core.errors import UsageError
+from fewlabels.core.types import Pictures
+from fewlabels.data.augment import POLICIES
 from fewlabels.methods.barlow_twins import barlow_twins_loss
 from fewlabels.methods.byol import byol_loss
-from fewlabels.methods.dino import dino_loss
+from fewlabels.methods.dino import DINO, dino_loss
 from fewlabels.methods.emp import agreement, coding_rate
 from fewlabels.methods.gan import discriminator_loss, generator_loss, gradient_penalty
 from fewlabels.methods.kmeans import kmeans_step, whitening
-from fewlabels.methods.masked import masked_loss, only_visible, patch_targets
+from fewlabels.methods.masked import Masked, at_size, masked_loss, only_visible, patch_targets
 from fewlabels.methods.rotation import four_turns
 from fewlabels.methods.vae import gaussian_kl
 from fewlabels.methods.vicreg import vicreg_terms
+from fewlabels.models.backbones import create_backbone
 from fewlabels.models.patches import EPSILON, PatchDictionary
 from fewlabels.models.small import tiny
 
@@ -179,6 +183,80 @@ def test_masked_pixels_alone_count() -> None:
         pixels += 48
     found = masked_loss(tensor(painted), target, torch.from_numpy(hidden))
     assert float(found) == pytest.approx(total / pixels, rel=1e-5)
+
+
+@pytest.mark.parametrize(("size", "cells"), [(7, 3), (10, 4), (9, 8)])
+def test_patches_of_unequal_sides(size: int, cells: int) -> None:
+    """Where the map's side does not divide the image's, pixel by pixel."""
+    x, painted = draw(2, 3, size, size), draw(2, 3, size, size, seed=1)
+    hidden = np.random.default_rng(2).random((2, 1, cells, cells)) < 0.5
+    side = [index * cells // size for index in range(size)]
+    squares = []
+    for image, row, column in np.argwhere(hidden[:, 0]):
+        rows = [i for i in range(size) if side[i] == row]
+        columns = [i for i in range(size) if side[i] == column]
+        box = np.ix_([image], range(3), rows, columns)
+        wanted = (x[box] - x[box].mean()) / math.sqrt(x[box].var() + 1e-6)
+        squares += list((painted[box] - wanted).flatten() ** 2)
+    found = masked_loss(tensor(painted), patch_targets(tensor(x), cells), torch.tensor(hidden))
+    assert float(found) == pytest.approx(np.mean(squares), rel=1e-5)
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet10t", 70),
+        ("torchvision:alexnet", 96),
+        ("test_convnext", 100),
+        ("test_efficientnet", 96),
+        ("tiny", 28),
+    ],
+)
+def test_the_stated_share_is_hidden_and_leaks_nowhere(name: str, size: int) -> None:
+    """Also where the map's side does not divide the image's, as 3 and 70."""
+    torch.manual_seed(0)
+    pictures = Pictures(size, 3, (0.0,) * 3, (1.0,) * 3)
+    method = Masked(create_backbone(name, in_chans=3, image_size=size), pictures, POLICIES["none"])
+    hidden = method.hide(4, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert 0.5 <= float(hidden.float().mean()) <= 0.7
+    x = torch.randn(4, 3, size, size)
+    holes = at_size(hidden, x)
+    assert abs(float(holes.float().mean()) - 0.6) < 0.15
+    other = torch.where(holes, torch.randn_like(x), x)
+    painted = method._fill_in(method.encoder, x, hidden)
+    assert painted.shape == x.shape
+    again = method._fill_in(method.encoder, other, hidden)
+    assert torch.equal(painted, again)  # what is hidden changes nothing
+    seen = torch.where(holes, x, torch.randn_like(x))
+    changed = method._fill_in(method.encoder, seen, hidden)
+    assert (painted - changed).abs().max() > 1e-5
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("dense", 16, "numbers"),
+        ("test_vit", 96, "tokens"),
+        ("swin_tiny_patch4_window7_224", 96, "windows"),
+        ("vgg11", 32, "a single cell"),
+    ],
+)
+def test_what_has_no_cells_to_hide(name: str, size: int, said: str) -> None:
+    backbone = create_backbone(name, in_chans=3, image_size=size)
+    pictures = Pictures(size, 3, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(UsageError, match=said):
+        Masked(backbone, pictures, POLICIES["none"])
+
+
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["dense", "vit_tiny_patch16_224"])
+def test_dino_says_what_takes_no_small_crops(name: str) -> None:
+    backbone = create_backbone(name, in_chans=3, image_size=96)
+    pictures = Pictures(96, 3, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(UsageError, match="does not take 48x48 images"):
+        DINO(backbone, pictures, POLICIES["none"])
 
 
 def test_a_visible_patch_is_seen_alone_wherever_it_stands() -> None:

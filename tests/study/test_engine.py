@@ -367,6 +367,13 @@ def test_test_images_change_no_weight(
         ({"seeds": 0}, UsageError, "1 or more"),
         ({"policy": "natrual"}, UsageError, "unknown policy"),
         ({"arms": ("pixels",)}, UsageError, "two arms"),
+        # Of networks: said before there is a folder.
+        ({"arms": ("pixels", "kmeans:tiny+features")}, UsageError, "dictionary of patches"),
+        ({"arms": ("pixels", "masked:dense+features")}, UsageError, "masked hides cells"),
+        ({"arms": ("pixels", "dino:dense+features")}, UsageError, "crops of half the side"),
+        ({"arms": ("pixels", "simclr:nosuch+features")}, UsageError, "unknown backbone"),
+        ({"arms": ("pixels", "scratch:resnet18.a1_in1k")}, UsageError, "names the weights"),
+        ({"backbone": "resnet18.a1_in1k"}, UsageError, "names the weights"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -168,7 +168,7 @@ MAPS: dict[str, Saliency] = {
 
 def _channels_come_last(backbone: Backbone, features: Tensor) -> bool:
     """Whether a map is ``(B, h, w, C)``, as in timm's windowed transformers."""
-    width = backbone.num_features
+    width = backbone.num_channels
     return features.ndim == 4 and features.shape[3] == width != features.shape[1]
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewlabels.core.errors import UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, augment
 from fewlabels.models.heads import Projector
@@ -122,6 +123,11 @@ class DINO(nn.Module):
     policies : Policies
         Of which `views` makes the crops.
     config : DINOConfig, optional
+
+    Raises
+    ------
+    UsageError
+        For a backbone that does not take the small crops.
     """
 
     centre: Tensor
@@ -142,6 +148,7 @@ class DINO(nn.Module):
         self.large_policy = replace(views, crop=self.config.large) if crops else views
         self.small_policy = replace(views, crop=self.config.small) if crops else views
         self.encoder = encoder
+        self._refuse_one_size()
         self.head = _Head(encoder.num_features, self.config)
         student = nn.Sequential(self.encoder, self.head)
         self.teacher = copy.deepcopy(student).requires_grad_(False)
@@ -150,6 +157,17 @@ class DINO(nn.Module):
         self._adamw = torch.optim.AdamW(
             trained, lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
         )
+
+    def _refuse_one_size(self) -> None:
+        try:
+            self.encoder.map_shape(self.small.channels, self.small.size)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            raise UsageError(
+                "usage.backbone",
+                f"DINO shows crops of half the side as well, and this backbone does not take "
+                f"{self.small.size}x{self.small.size} images",
+                "a convolutional --backbone such as tiny or resnet18, or another --method",
+            ) from error
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the single optimizer."""

@@ -10,7 +10,6 @@ paints the hidden patches. Mask token and decoder stay behind.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewlabels.core.errors import UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment, denormalise, plain
 from fewlabels.models.decoders import MapDecoder
@@ -47,6 +47,17 @@ class MaskedConfig:
     weight_decay: float = 0.05
 
 
+def cell_of(size: int, cells: int) -> Tensor:
+    """Return the cell ``(size,)`` that each place along a side lies in; cells may be unequal.
+
+    Examples
+    --------
+    >>> cell_of(7, 3).tolist()
+    [0, 0, 0, 1, 1, 2, 2]
+    """
+    return torch.arange(size) * cells // size
+
+
 def patch_targets(x: Tensor, cells: int) -> Tensor:
     """Return images ``(B, C, S, S)`` with every patch of a `cells` x `cells` grid standardised.
 
@@ -58,14 +69,17 @@ def patch_targets(x: Tensor, cells: int) -> Tensor:
 
 def patch_statistics(x: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of the patch that each pixel lies in: ``(B, 1, S, S)``."""
-    count, channels, size, _ = x.shape
-    side = size // cells
-    patches = x.reshape(count, channels, cells, side, cells, side)
-    mean = patches.mean((1, 3, 5), keepdim=True)
-    std = (patches.var((1, 3, 5), unbiased=False, keepdim=True) + 1e-6).sqrt()
-    shape = (count, 1, cells, side, cells, side)
-    wide = [part.expand(shape).reshape(count, 1, size, size) for part in (mean, std)]
-    return wide[0], wide[1]
+    place = cell_of(x.shape[-1], cells).to(x.device)
+    inside = F.one_hot(place, cells).to(x.dtype)  # (S, cells)
+    share = inside / inside.sum(0)
+
+    def averaged(values: Tensor) -> Tensor:
+        """Return the means ``(B, 1, S, S)`` of patches of ``(B, C, S, S)``."""
+        means = share.T @ values.mean(1, keepdim=True) @ share  # (B, 1, cells, cells)
+        return means[:, :, place][:, :, :, place]
+
+    mean = averaged(x)
+    return mean, (averaged((x - mean).square()) + 1e-6).sqrt()
 
 
 def masked_loss(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
@@ -76,7 +90,7 @@ def masked_loss(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
     painted, target : Tensor
         ``(B, C, S, S)``.
     hidden : Tensor
-        ``(B, 1, h, h)`` bool; `h` divides `S`.
+        ``(B, 1, h, h)`` bool, `h` at most `S`.
     """
     weight = at_size(hidden, painted).float()  # (B, 1, S, S)
     squared = (painted.float() - target.float()).square() * weight
@@ -85,7 +99,18 @@ def masked_loss(painted: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
 
 def at_size(mask: Tensor, like: Tensor) -> Tensor:
     """Return a mask ``(B, 1, h, h)`` at the size of a map ``(B, C, H, W)``, as bool."""
-    return F.interpolate(mask.float(), size=like.shape[2:], mode="nearest") > 0.5
+    rows, columns = (cell_of(side, mask.shape[-1]).to(mask.device) for side in like.shape[2:])
+    return mask[:, :, rows][:, :, :, columns]
+
+
+def _kept(visible: Tensor, x: Tensor) -> Tensor:
+    """Return which places ``(B, 1, H, W)`` of a map stay: all of those in squeeze-and-excitation.
+
+    What was pooled over the whole image lies in no cell.
+    """
+    if x.shape[-1] < visible.shape[-1]:
+        return x.new_ones((len(x), 1, *x.shape[2:]), dtype=torch.bool)
+    return at_size(visible, x)
 
 
 @contextmanager
@@ -93,7 +118,7 @@ def only_visible(encoder: nn.Module, visible: Tensor) -> Iterator[None]:
     """Let the encoder see the `visible` cells ``(B, 1, h, h)`` alone, as if it were sparse."""
 
     def emptied(_module: nn.Module, _inputs: object, out: Tensor) -> Tensor:
-        return out * at_size(visible, out).to(out.dtype)
+        return out * _kept(visible, out).to(out.dtype)
 
     handles, norms = [], []
     for module in encoder.modules():
@@ -118,7 +143,7 @@ class _VisibleNorm:
         self.norm, self.visible = norm, visible
 
     def __call__(self, x: Tensor) -> Tensor:
-        mask = at_size(self.visible, x)[:, 0]  # (B, H, W)
+        mask = _kept(self.visible, x)[:, 0]  # (B, H, W)
         values = x.permute(0, 2, 3, 1)[mask]  # (N, C)
         norm = self.norm
         if norm.num_batches_tracked is not None:
@@ -138,6 +163,28 @@ class _VisibleNorm:
         return out.permute(0, 3, 1, 2).to(x.dtype)
 
 
+def _map_of(encoder: Backbone, pictures: Pictures) -> tuple[int, int]:
+    """Return channels and side of the encoder's last map.
+
+    Raises
+    ------
+    UsageError
+        It has none, or one without cells to choose from.
+    """
+    shape = encoder.map_shape(pictures.channels, pictures.size)
+    if len(shape) != 3 or shape[0] != encoder.num_channels:
+        what = "this backbone gives tokens, numbers or a transformer's windows"
+    elif shape[1] < 2:
+        what = f"at {pictures.size}x{pictures.size} this backbone's is a single cell"
+    else:
+        return shape[0], shape[1]
+    raise UsageError(
+        "usage.backbone",
+        f"masked hides cells of a convolutional map, and {what}",
+        "--backbone tiny or resnet18, or a larger --image-size",
+    )
+
+
 class Masked(nn.Module):
     """The method: encoder, mask token, decoder and one optimizer.
 
@@ -150,6 +197,11 @@ class Masked(nn.Module):
     policies : Policies
         Of which crop and flip are used: colours are to be painted as they are.
     config : MaskedConfig, optional
+
+    Raises
+    ------
+    UsageError
+        For a backbone without a map of 2x2 cells or more.
     """
 
     def __init__(
@@ -166,11 +218,10 @@ class Masked(nn.Module):
         crop = self.config.crop if crops else (1.0, 1.0)
         self.policy = Policy(crop=crop, ratio=policies.views.ratio, flip=policies.views.flip)
         self.encoder = encoder
-        channels, cells, _ = encoder.map_shape(pictures.channels, pictures.size)
-        self.cells = cells if pictures.size % cells == 0 else math.gcd(pictures.size, cells)
+        channels, self.cells = _map_of(encoder, pictures)
         self.token = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.decoder = MapDecoder(
-            channels, cells, pictures.size, pictures.channels, width=self.config.width
+            channels, self.cells, pictures.size, pictures.channels, width=self.config.width
         )
         self._adamw = torch.optim.AdamW(
             self.parameters(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def _doubled(width: int, times: int) -> tuple[list[nn.Module], int]:
@@ -93,5 +94,8 @@ class MapDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, channels, cells, cells)`` to ``(B, C, size, size)``, unbounded."""
-        picture: Tensor = self.paint(self.body(x))[:, :, : self.size, : self.size]
+        wide = self.body(x)
+        if wide.shape[-1] != self.size:  # not cropped: every cell paints its own place
+            wide = functional.interpolate(wide, size=(self.size, self.size), mode="nearest")
+        picture: Tensor = self.paint(wide)
         return picture

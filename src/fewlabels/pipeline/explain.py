@@ -46,7 +46,7 @@ def explain(  # noqa: PLR0913 - the flags of the command line
     split: str | None = None,
     count: int = 12,
     label: str | None = None,
-    maps: Sequence[str] = tuple(MAPS),
+    maps: str | Sequence[str] = tuple(MAPS),
     data: str | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -68,7 +68,7 @@ def explain(  # noqa: PLR0913 - the flags of the command line
         How many, where none are named.
     label : str, optional
         The class whose evidence is shown; by default the predicted one.
-    maps : sequence of str
+    maps : str or sequence of str
         Keys of `fewlabels.explain.saliency.MAPS`.
     data : str, optional
         Where the images are now; by default where they were.
@@ -88,6 +88,7 @@ def explain(  # noqa: PLR0913 - the flags of the command line
         There is no model, the images are not there, or a setting cannot be used.
     """
     reporter = reporter or Reporter()
+    maps = [maps] if isinstance(maps, str) else maps
     folder = RunFolder(Path(run))
     config = folder.config()
     saved = open_model(folder.path)

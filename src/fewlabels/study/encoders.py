@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import load_model
 from fewlabels.pipeline.frozen import feature_space
 from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
-from fewlabels.pipeline.stages import PretrainPlan, new_backbone
-from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.pipeline.stages import PretrainPlan, new_backbone, new_method
+from fewlabels.pipeline.task import Task, pick_backbone, refuse_weights
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.lock import Lock
 from fewlabels.study.arms import Arm
@@ -73,6 +74,25 @@ class Encoder:
             self._space = feature_space(self.task, self.backbone, self.labelled)
             self.space_seconds = time.perf_counter() - began
         return self._space
+
+
+def refuse_misfits(task: Task, arms: Sequence[Arm]) -> None:
+    """Build every network and method once, so that what does not fit leaves no folder behind.
+
+    Raises
+    ------
+    UsageError
+        A backbone is unknown, cannot take these images, or does not suit its method.
+    """
+    free = [arm for arm in arms if arm.given is None]
+    for name in [*(arm.backbone for arm in free), *(arm.into for arm in arms)]:
+        refuse_weights(name)
+    networks = {pick_backbone(arm.backbone, task) for arm in free if arm.method is None}
+    for name in sorted({*networks, *(arm.into for arm in arms if arm.into)}):
+        new_backbone(task, name, 0)
+    pairs = {(arm.method, pick_backbone(arm.backbone, task)) for arm in free if arm.method}
+    for method, name in sorted(pairs):
+        new_method(task, method, name, 0)
 
 
 def start_key(arm: Arm, task: Task) -> str:

@@ -10,6 +10,7 @@ from fewlabels.pipeline.goals import Classes, Numbers
 from fewlabels.pipeline.parts import refuse_imbalance
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.study.arms import DEFAULT_ARMS, Arm, parse_arms
+from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.given import open_given
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, measure_costs, settle_steps
 from fewlabels.training.durations import parse_duration
@@ -76,7 +77,9 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         )
     if settings.labels:
         task.goal.refuse_shortage(max(settings.labels))
-    return task, [open_arm(arm, options, settings, reporter) for arm in arms]
+    opened = [open_arm(arm, options, settings, reporter) for arm in arms]
+    refuse_misfits(task, opened)
+    return task, opened
 
 
 def open_arm(arm: Arm, options: DataOptions, settings: Settings, reporter: Reporter) -> Arm:
