@@ -245,3 +245,37 @@ def test_a_download_that_fails_names_the_weights(monkeypatch: pytest.MonkeyPatch
     assert (weights.num_classes, len(set(weights.classes))) == (1000, 1000)
     with pytest.raises(ModelError, match="torchvision:alexnet cannot be had: Network"):
         whole(replace(weights))
+
+
+def test_without_a_network_the_hub_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own client would ask six times, wait more than 20 seconds and warn each time."""
+    from huggingface_hub import constants
+
+    asked: list[str] = []
+
+    class Client:
+        def head(self, url: str, **_settings: Any) -> None:
+            asked.append(url)
+            raise OSError("Name or service not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.utils.get_session", Client)
+    with pytest.raises(
+        ModelError, match=r"does not answer \(Name or service not known\)"
+    ) as caught:
+        whole(find("resnet18"))
+    assert caught.value.exit_code == 4
+    assert asked == [constants.ENDPOINT]
+    assert "Retrying" not in "".join(capsys.readouterr())
+
+
+def test_a_long_reason_ends_at_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_name: str) -> None:
+        raise OSError("sentences " * 60)
+
+    monkeypatch.setattr("fewlabels.models.loading.refuse_silence", refuse)
+    with pytest.raises(ModelError, match=r"sentences \.\.\.\n"):
+        whole(find("resnet18"))

@@ -107,13 +107,13 @@ def _timms(pattern: str) -> list[Row]:
     import timm
 
     names = [name for name in timm.list_pretrained() if _matches(name, pattern)]
-    here, rows = _hub_cache(), []
+    here, rows = hub_cache(), []
     for name in names:
         found: Any = timm.get_pretrained_cfg(name)
         about = asdict(found)
         size = [int(side) for side in about["input_size"]]
         counted = _count_timm(name, size) if len(names) <= COUNTED else {}
-        there = _is_cached(about, here)
+        there = is_cached(about, here)
         licence = about.get("license")
         rows.append(
             _row(name, "timm", available=there, input_size=size, licence=licence, **counted)
@@ -152,7 +152,7 @@ def _torch_cache() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _hub_cache() -> set[str]:
+def hub_cache() -> set[str]:
     """Return the names of the folders in the cache of the Hugging Face hub."""
     from huggingface_hub import constants
 
@@ -160,7 +160,8 @@ def _hub_cache() -> set[str]:
     return {entry.name for entry in place.iterdir()} if place.is_dir() else set()
 
 
-def _is_cached(about: dict[str, Any], here: set[str]) -> bool:
+def is_cached(about: dict[str, Any], here: set[str]) -> bool:
+    """Say whether weights that timm describes are on this machine; `here` is of `hub_cache`."""
     from huggingface_hub import try_to_load_from_cache
 
     url, repo = about.get("url"), about.get("hf_hub_id")

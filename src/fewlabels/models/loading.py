@@ -6,6 +6,7 @@ leaves the classifier out.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fewlabels.core.types import Backbone, Pictures
 from fewlabels.models import vision
 from fewlabels.models.backbones import TimmBackbone, create_backbone, size_argument
 from fewlabels.models.changes import library_options
+from fewlabels.models.hub import refuse_silence
 from fewlabels.models.published import Published
 from fewlabels.models.weights import not_finite, read_weights
 
@@ -47,7 +49,8 @@ def _fetched(weights: Published) -> nn.Module:
     except FewlabelsError:
         raise
     except Exception as error:  # the clients that download raise almost anything
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        first = str(error).strip().partition("\n")[0]
+        reason = textwrap.shorten(first, 200, placeholder=" ...") or type(error).__name__
         raise ModelError(
             "model.download",
             f"the published weights of {weights.name} cannot be had: {reason}",
@@ -59,6 +62,7 @@ def _downloaded(weights: Published) -> nn.Module:
     if not weights.backbone.startswith(vision.PREFIX):
         import timm
 
+        refuse_silence(weights.backbone)
         net: nn.Module = timm.create_model(weights.backbone, pretrained=True)
         return net
     member = vision.weights_of(weights.name)
