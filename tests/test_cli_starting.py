@@ -54,6 +54,9 @@ def test_models(calls: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert (settings["available"], settings["labels"]) == (True, 4)
     assert (settings["fit"].data, settings["fit"].image_size) == ("photos", 96)
     assert settings["starts"] == ["runs/a", "w.pth"]
+    assert settings["backbone"] == "auto"
+    assert main([*words, "--from", "w.pth", "--backbone", "resnet10t"]) == 0
+    assert calls.pop()[2]["backbone"] == "resnet10t"
     shown = capsys.readouterr().out
     assert "61.1 M" in shown
     assert "56.5 %" in shown

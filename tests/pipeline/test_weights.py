@@ -272,6 +272,20 @@ def test_a_start_that_is_named_and_not_there(pictures: DataOptions, tmp_path: Pa
     assert not said
 
 
+def test_a_bare_file_is_scored_as_what_it_is_said_to_be(
+    pictures: DataOptions, tmp_path: Path
+) -> None:
+    file = tmp_path / "w.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=4).state_dict(), file)
+    settings = {"available": True, "fit": replace(pictures, image_size=72), "device": "cpu"}
+    settings |= {"starts": [str(file)], "labels": 4, "reporter": QUIET}
+    with pytest.raises(UsageError, match="does not say what it holds"):
+        models("pixels", **settings)
+    rows = models("pixels", backbone="test_resnet", **settings)
+    (row,) = (row for row in rows if row["name"] == str(file))
+    assert row["fit"]["labels"] == 8
+
+
 @pytest.mark.parametrize(
     ("pattern", "available", "told"),
     [

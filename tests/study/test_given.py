@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 
-from fewlabels.core.errors import ModelError
+from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.models.classifier import load_model, save_model
 from fewlabels.pipeline.pretrain import pretrain
 from fewlabels.pipeline.task import DataOptions
@@ -134,3 +135,23 @@ def test_a_start_that_is_not_there_is_refused_before_anything_runs(
     chosen = replace(settings, arms=("pixels", f"{tmp_path}/nothing+features"))
     with pytest.raises(ModelError, match="nothing"):
         prepare(DataOptions(str(table)), chosen, QUIET)
+
+
+@pytest.mark.parametrize("of", ["test_resnet", ""])
+def test_a_bare_file_competes_as_what_it_is_said_to_be(
+    table: Path, settings: Settings, tmp_path: Path, of: str
+) -> None:
+    """By the arm, or by what is said for all arms that do not say theirs."""
+    file = tmp_path / "w.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=4).state_dict(), file)
+    options = DataOptions(str(table))
+    arm = f"{file}:{of}+features" if of else f"{file}+features"
+    chosen = replace(settings, arms=("pixels", arm))
+    if not of:
+        with pytest.raises(UsageError, match="does not say what it holds"):
+            prepare(options, chosen, QUIET)
+        chosen = replace(chosen, backbone="test_resnet")
+    given = prepare(options, chosen, QUIET)[1][1].given
+    assert given is not None
+    assert given.backbone()[0] == "test_resnet"
+    assert given.task.pictures.size == 160

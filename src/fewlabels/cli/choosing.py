@@ -26,8 +26,12 @@ def models(  # noqa: PLR0913 - one parameter a flag
     ] = None,
     starts: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="START", help="With --fit: a run folder to score as well."),
+        typer.Option("--from", metavar="START", help="With --fit: a run or file to score too."),
     ] = None,
+    backbone: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What a file given by --from is of, where it is silent."),
+    ] = "auto",
     labels: flag.Labels = None,
     seed: flag.Seed = 0,
     image_size: flag.ImageSize = None,
@@ -53,6 +57,7 @@ def models(  # noqa: PLR0913 - one parameter a flag
             available=available,
             fit=data,
             starts=starts or [],
+            backbone=backbone,
             labels=labels,
             seed=seed,
             device=device.value,

@@ -182,13 +182,19 @@ def _in_file(start: str, place: Path, backbone: str) -> Published:
         raise UsageError(
             "usage.backbone",
             f"{start} does not say what it holds the weights of",
-            "--backbone NAME, such as resnet50 or torchvision:alexnet",
+            "--backbone NAME, such as resnet50 or torchvision:alexnet; of one arm, FILE:NAME+features",
         )
     if name in OURS:
         raise UsageError("usage.backbone", f"{name} is read from run folders alone", "--from RUN")
     # Only of a file that is known to be the published one are the classes known.
     classes = _imagenet() if published == name else ()
     return Published(start, name, _native(name), place, {}, None, classes)
+
+
+def needs_backbone(start: str) -> bool:
+    """Say whether a start is a file of weights that does not tell what it holds them of."""
+    place = Path(start)
+    return place.is_file() and not (_known_file(place) or read_weights(place).architecture)
 
 
 def _known_file(place: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.transferability import logme
 from fewlabels.models.backbones import OURS
 from fewlabels.models.catalogue import catalogue, count
+from fewlabels.models.published import needs_backbone
 from fewlabels.pipeline.carried import build_backbone
 from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.pretrain import check_labels
@@ -30,7 +31,7 @@ PLAIN = ("pixels", "auto")  # what a start that was trained must beat: raw pixel
 Row = dict[str, Any]
 
 
-def models(
+def models(  # noqa: PLR0913 - the flags of the command line
     pattern: str = "",
     *,
     available: bool = False,
@@ -38,6 +39,7 @@ def models(
     starts: Sequence[str] = (),
     labels: int | None = None,
     seed: int = 0,
+    backbone: str = "auto",
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[Row]:
@@ -57,6 +59,8 @@ def models(
         Labels per class that the score may read; by default all of the training images.
     seed : int
         Of the draw of labels, and of untrained networks.
+    backbone : str
+        What the files among `starts` are of that do not say it themselves.
     device : str
         ``auto`` chooses.
     reporter : Reporter, optional
@@ -80,10 +84,11 @@ def models(
     if fit is not None:
         check_labels(labels)
         options = fit if isinstance(fit, DataOptions) else DataOptions(str(fit))
-        for start in starts:  # refused before anything is scored
-            find_start(start, "auto")
-        scorer = _Scorer(options, labels, seed, device, reporter)
-        rows = scorer.score([*map(_given, dict.fromkeys(starts)), *rows])
+        of = {start: backbone if needs_backbone(start) else "auto" for start in starts}
+        for start, name in of.items():  # refused before anything is scored
+            find_start(start, name)
+        scorer = _Scorer(options, labels, seed, device, reporter, of)
+        rows = scorer.score([*map(_given, of), *rows])
     if not rows:
         reporter.say(_nothing(pattern, available))
     return [validate("models", row) for row in rows]
@@ -115,7 +120,9 @@ class _Scorer:
         seed: int,
         device: str,
         reporter: Reporter,
+        backbones: Mapping[str, str],
     ) -> None:
+        self.backbones = backbones  # of the starts that were named
         self.options = options
         self.labels = labels
         self.seed = seed
@@ -134,7 +141,9 @@ class _Scorer:
     def _scored(self, row: Row) -> Row:
         name = row["name"]
         try:
-            found = self._fit("random", name) if name in OURS else self._fit(name, "auto")
+            ours = name in OURS and name not in self.backbones
+            start, backbone = ("random", name) if ours else (name, self.backbones.get(name, "auto"))
+            found = self._fit(start, backbone)
         except FewlabelsError as error:
             if row["library"] == GIVEN:  # named by the user, not met on the way
                 raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
+from fewlabels.models.weights import SUFFIXES
 from fewlabels.pipeline.starts import names_start
 from fewlabels.study.given import Given
 from fewlabels.transfer.regressors import REGRESSORS
@@ -198,7 +199,8 @@ def parse_arm(text: str) -> Arm:
     """Read an arm as users write it.
 
     ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run folder or
-    published weights, ``START+transfer``. The transfer ``structure`` may name the network that
+    published weights, ``START+transfer``; a file may say what it is of, ``FILE:backbone+transfer``.
+    The transfer ``structure`` may name the network that
     weights are carried into, as in ``START+structure:tiny``.
 
     Raises
@@ -231,16 +233,32 @@ def parse_arm(text: str) -> Arm:
             f"{text!r}: {method} pre-training takes the labels of another data set",
             f"fewlabels pretrain SOURCE --method {method}, then the arm RUN+features",
         )
-    given = method not in METHODS and names_start(start)
+    source, of = _file_of(start)
+    given = method not in METHODS and names_start(source)
     if method not in METHODS and not given:
         free = [f"{name}+features" for name in METHODS if name not in LABELLED]
         raise unknown("arm", text, [*DEFAULT_ARMS, *free])
     if not transfer:
         raise UsageError("usage.arm", f"{text!r} does not say how to transfer", f"{text}+features")
     if given:
-        return Arm(text, "given", None, "auto", transfer, start, into=into)
+        return Arm(text, "given", None, of, transfer, source, into=into)
     own = OWN_BACKBONE.get(method, "auto")
     return Arm(text, "pretrained", method, backbone or own, transfer, into=into)
+
+
+def _file_of(start: str) -> tuple[str, str]:
+    """Return a start without the backbone that a file of weights may have behind it, and that.
+
+    Examples
+    --------
+    >>> _file_of("w/net.pth:torchvision:alexnet"), _file_of("torchvision:alexnet")
+    (('w/net.pth', 'torchvision:alexnet'), ('torchvision:alexnet', 'auto'))
+    """
+    for suffix in SUFFIXES:
+        file, found, backbone = start.partition(f"{suffix}:")
+        if found:
+            return file + suffix, backbone
+    return start, "auto"
 
 
 def _untrained_arm(text: str, start: str, backbone: str, transfer: str) -> Arm:

@@ -52,16 +52,27 @@ class Given:
 
 
 def open_given(
-    source: str, options: DataOptions, *, policy: str, device: str, reporter: Reporter
+    source: str,
+    options: DataOptions,
+    *,
+    backbone: str = "auto",
+    policy: str,
+    device: str,
+    reporter: Reporter,
 ) -> Given:
     """Open a start and the data in the format it takes.
+
+    Parameters
+    ----------
+    backbone : str
+        What a file of weights is of.
 
     Raises
     ------
     UsageError, ModelError
         It is not there, or cannot take these images.
     """
-    start = find_start(source, "auto")
+    start = find_start(source, backbone)
     task = open_start(start, options, policy=policy, device=device, reporter=reporter)
     return Given(start, task, *_cost(source))
 

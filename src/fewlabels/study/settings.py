@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fewlabels.core.errors import DataError, UsageError, unknown
+from fewlabels.models.published import needs_backbone
 from fewlabels.pipeline.goals import Classes, Numbers
 from fewlabels.pipeline.parts import refuse_imbalance
 from fewlabels.pipeline.task import DataOptions, Task, open_task
@@ -86,8 +87,15 @@ def open_arm(arm: Arm, options: DataOptions, settings: Settings, reporter: Repor
     """Return the arm with its given start opened; any other arm as it is."""
     if arm.source is None:
         return arm
+    # --backbone is for arms that leave theirs open; here, for files that do not say.
+    asked = arm.backbone != "auto" or not needs_backbone(arm.source)
     given = open_given(
-        arm.source, options, policy=settings.policy, device=settings.device, reporter=reporter
+        arm.source,
+        options,
+        backbone=arm.backbone if asked else settings.backbone,
+        policy=settings.policy,
+        device=settings.device,
+        reporter=reporter,
     )
     return replace(arm, given=given, backbone=given.start.backbone_name)
 
