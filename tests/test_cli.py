@@ -478,6 +478,8 @@ def test_explain_is_told_what_to_look_at(library: Library) -> None:
     assert main(["explain", "runs/x"]) == 0
     assert library.calls[-1][1] == (Path("runs/x"), [])
     assert library.settings.keys() == {"count", "device", "reporter"}
+    assert main(["explain", "w.pth", "a.jpg", "--backbone", "resnet18"]) == 0
+    assert library.settings["backbone"] == "resnet18"
 
 
 def test_people_read_what_was_explained(
@@ -488,6 +490,10 @@ def test_people_read_what_was_explained(
     for text in ("test/cat/1.jpg", "87.5", "dog, ?", "0.12", "withdrawn: alike", "so far: 3"):
         assert text in shown
     assert f"pictures:         {EXPLAINED['folder']}\n" in shown
+    assert "fewlabels report runs/finetune-photos-1" in shown
+    library.answers["explain"] = EXPLAINED | {"weights": "resnet18"}
+    assert main(["explain", "resnet18", "a.jpg"]) == 0
+    assert "fewlabels report" not in capsys.readouterr().out
 
 
 def test_people_read_the_verdict(

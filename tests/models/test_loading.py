@@ -262,7 +262,7 @@ def test_without_a_network_the_hub_is_asked_once(
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.utils.get_session", Client)
+    monkeypatch.setattr("huggingface_hub.get_session", Client)
     with pytest.raises(
         ModelError, match=r"does not answer \(Name or service not known\)"
     ) as caught:

@@ -13,20 +13,23 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from torchvision.models import get_model
 
 import fewlabels
 from fewlabels.cli import main
 from fewlabels.core.errors import FewlabelsError, ModelError, UsageError
 from fewlabels.core.types import Pictures
+from fewlabels.data.augment import plain
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import load_model, save_model
 from fewlabels.models.heads import LinearHead
 from fewlabels.pipeline.choosing import models
 from fewlabels.pipeline.export import export
-from fewlabels.pipeline.predict import Predictor, load, predict_table
+from fewlabels.pipeline.predict import Predictor, as_batch, load, predict_table
 from fewlabels.pipeline.stages import learned_rows
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import evaluate, finetune
+from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
 
 pytestmark = pytest.mark.medium
@@ -325,3 +328,95 @@ def test_the_score_reads_no_hidden_label(
 
 def test_from_python(folder: Path) -> None:
     assert fewlabels.load(folder).classes_.tolist() == ["ant", "bee", "cat"]
+
+
+def noise(place: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 260, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(place)
+    return place
+
+
+def test_explaining_published_weights(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Maps of the images that are named, in a folder of their own; no neighbours."""
+    monkeypatch.chdir(tmp_path)
+    picture = str(noise(tmp_path / "a.png"))
+    words = ["explain", str(folder), picture, "--class", "bee", "--maps", "grad_cam"]
+    assert main([*words, "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["looks_at_test"], found["embedding"]) == (None, None)
+    assert found["weights"] == str(folder)
+    (row,) = found["images"]
+    assert (row["explained"], row["neighbours"]) == ("bee", [])
+    assert row["predicted"] in ("ant", "bee", "cat")
+    reasons = {check["map"]: check["reason"] for check in found["maps"]}
+    assert not any("not possible" in reason for reason in reasons.values())
+    shown = {check["map"] for check in found["maps"] if check["shown"]}
+    with np.load(found["arrays"]) as arrays:
+        assert shown <= set(arrays.files)
+        assert arrays["views"].shape == (1, 224, 224, 3)
+        assert arrays["filters"].ndim == 4
+    place = Path(found["run"])
+    assert place == Path("runs/explain-net-1")
+    assert RunFolder(place).verify() == []
+    assert main(["explain", str(folder)]) == 2
+    assert "knows no images" in capsys.readouterr().err
+    assert main([*words, "--split", "val"]) == 2
+    assert main(["explain", "runs/none", picture]) == 4
+    assert main(["explain", "rnu", picture]) == 4
+    assert [one.name for one in Path("runs").iterdir()] == ["explain-net-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("test_resnet", 5), ("test_convnext", 5), ("test_efficientnet", 5)]
+)
+def test_grad_cam_of_weights_as_they_are_is_captums_own(
+    tmp_path: Path, name: str, cells: int
+) -> None:
+    """Against LayerGradCam on the plain network, watched at the layer that gives its last map."""
+    torch.manual_seed(0)
+    net: Any = timm.create_model(name, num_classes=3).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    model = load(tmp_path / "w.pth", backbone=name, device="cpu")
+    file = noise(tmp_path / "a.png")
+    found = model.saliency(file, "grad_cam", label="1")
+    x = plain(as_batch([model._picture(file)], 3, model.device), model.pictures)
+    features = net.forward_features(x).detach().requires_grad_(True)
+    assert features.shape[2:] == (cells, cells)
+    net.forward_head(features)[0, 1].backward()
+    weights = features.grad.mean((2, 3), keepdim=True)
+    small = (weights * features).sum(1, keepdim=True).relu()
+    size = model.pictures.size
+    wide = torch.nn.functional.interpolate(small, size=(size, size), mode="bilinear")[0, 0]
+    expected = (wide / wide.max()).detach().numpy()
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet1_1", "mobilenet_v3_small"])
+def test_grad_cam_of_torchvisions_weights(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    net = get_model(name, weights=None, num_classes=4).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    model = load(tmp_path / "w.pth", backbone=f"torchvision:{name}", device="cpu")
+    file = noise(tmp_path / "a.png")
+    found = model.saliency(file, "grad_cam", label="2")
+    assert found.shape == (1, 224, 224)
+    assert np.isfinite(found).all()
+    x = plain(as_batch([model._picture(file)], 3, model.device), model.pictures)
+    model._bf16 = False
+    with torch.no_grad():
+        expected = net(x).softmax(1).numpy()
+    np.testing.assert_allclose(model.predict_proba(file), expected, atol=1e-5)
+
+
+def test_tokens_have_no_map_and_that_is_said(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "w.pth")
+    model = load(tmp_path / "w.pth", backbone="test_vit", device="cpu")
+    file = noise(tmp_path / "a.png")
+    with pytest.raises(ModelError, match="tokens or numbers"):
+        model.saliency(file, "grad_cam")
+    assert np.isfinite(model.saliency(file, "integrated_gradients")).all()

@@ -34,6 +34,7 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     stages.explain: (
         "fewlabels explain runs/classifier",
         "fewlabels explain runs/classifier a.jpg b.jpg --class cat",
+        "fewlabels explain resnet18 a.jpg b.jpg",
     ),
     studies.compare: (
         "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",

@@ -272,7 +272,10 @@ def show_explained(result: Record) -> None:
     _warn(result)
     if result["split"] == "test" and result["looks_at_test"]:
         _say(f"Looks at this test set so far: {result['looks_at_test']}.")
-    _facts([("pictures", result["folder"]), ("on the page", f"fewlabels report {result['run']}")])
+    facts = [("pictures", result["folder"])]
+    if result.get("weights") is None:  # what is no run has no page
+        facts.append(("on the page", f"fewlabels report {result['run']}"))
+    _facts(facts)
 
 
 def show_comparison(result: Record) -> None:

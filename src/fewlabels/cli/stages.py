@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -242,7 +243,15 @@ def evaluate(
 
 
 def explain(  # noqa: PLR0913 - one parameter a flag
-    run: flag.Run,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            show_default=False,
+            help="A finished run folder; or published weights, with images: a timm name, "
+            "torchvision:NAME, a file of weights or a folder of timm's.",
+        ),
+    ],
     images: Annotated[
         list[str] | None,
         typer.Argument(
@@ -276,20 +285,25 @@ def explain(  # noqa: PLR0913 - one parameter a flag
         str | None,
         typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
     ] = None,
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="What a file of weights is of.")
+    ] = "auto",
     device: flag.DeviceFlag = flag.Device.auto,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
     """Show where a network looks and what it finds alike.
 
-    Pictures and arrays go into the run folder, and 'fewlabels report' puts them on its page. A
-    kind of map that hardly changes when the weights are replaced by random ones explains nothing:
-    it is withdrawn, and that is said.
+    Pictures and arrays go into the run folder, and 'fewlabels report' puts them on its page; those
+    of published weights go into a new folder. A kind of map that hardly changes when the weights
+    are replaced by random ones explains nothing: it is withdrawn, and that is said.
     """
 
     def call() -> Any:
         kinds = names_list(maps, "maps", "grad_cam,occlusion")
         chosen = given(split=split and split.value, label=label, maps=kinds, data=data)
+        if backbone != "auto":
+            chosen["backbone"] = backbone
         return fewlabels.explain(run, images or [], count=count, device=device.value, **chosen)
 
     return Job(call, output.show_explained, as_json)

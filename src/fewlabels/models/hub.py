@@ -23,8 +23,7 @@ def refuse_silence(name: str) -> None:
         It cannot be reached.
     """
     import timm
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     found: Any = timm.get_pretrained_cfg(name)
     about = asdict(found)

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from fewlabels.core.errors import FewlabelsError, ModelError, UsageError
 from fewlabels.core.types import Backbone, Pictures
 from fewlabels.models import vision
-from fewlabels.models.backbones import TimmBackbone, create_backbone, size_argument
+from fewlabels.models.backbones import (
+    TimmBackbone,
+    channels_of,
+    create_backbone,
+    size_argument,
+)
 from fewlabels.models.changes import library_options
 from fewlabels.models.hub import refuse_silence
 from fewlabels.models.published import Published
@@ -237,18 +242,56 @@ def adapt(weights: Published, net: nn.Module, pictures: Pictures) -> Backbone:
 
 
 class Whole(Backbone):
-    """A published network as it is: its features are the logits of its own classifier."""
+    """A published network as it is: what it pools its features to are its own logits.
 
-    def __init__(self, net: nn.Module, num_classes: int) -> None:
+    Features are its last map or its tokens; where its parts, one after the other, do not say
+    what the whole says, they are the logits themselves.
+
+    Parameters
+    ----------
+    net : nn.Module
+        Of `whole`, in evaluation mode.
+    pictures : Pictures
+        What it takes.
+    """
+
+    def __init__(self, net: nn.Module, pictures: Pictures) -> None:
         super().__init__()
         self.net = net
-        self.num_features = self.num_channels = num_classes
+        self.in_parts = True
+        shape = (1, pictures.channels, pictures.size, pictures.size)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            logits = net(x)
+            self.in_parts = self._says(x, logits)
+            features = self.forward_features(x)
+        self.num_features = int(logits.shape[-1])
+        width = int(getattr(net, "num_features", 0))
+        self.num_channels = channels_of(tuple(features.shape[1:]), width)
+
+    def _says(self, x: Tensor, logits: Tensor) -> bool:
+        try:
+            return torch.allclose(self(x), logits, atol=1e-5)
+        except Exception:  # other people's networks, called in a way that not all of them know
+            return False
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Map images ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
-        logits: Tensor = self.net(x)
-        return logits
+        """Map images ``(B, C, H, W)`` to unpooled features, mostly ``(B, num_channels, h, w)``."""
+        net: Any = self.net
+        if not self.in_parts:
+            logits: Tensor = net(x)
+            return logits
+        if hasattr(net, "forward_features"):
+            features: Tensor = net.forward_features(x)
+            return features
+        return vision.unpooled(net, x)
 
     def forward_head(self, x: Tensor) -> Tensor:
-        """Return the logits as they are."""
-        return x
+        """Map features to logits ``(B, num_classes)``."""
+        net: Any = self.net
+        if not self.in_parts:
+            return x
+        if hasattr(net, "forward_head"):
+            logits: Tensor = net.forward_head(x)
+            return logits
+        return vision.after_map(net, x)

@@ -182,7 +182,7 @@ def _in_file(start: str, place: Path, backbone: str) -> Published:
         raise UsageError(
             "usage.backbone",
             f"{start} does not say what it holds the weights of",
-            "--backbone NAME, such as resnet50 or torchvision:alexnet; of one arm, FILE:NAME+features",
+            "--backbone NAME, as resnet50 or torchvision:alexnet; in an arm FILE:NAME+features",
         )
     if name in OURS:
         raise UsageError("usage.backbone", f"{name} is read from run folders alone", "--from RUN")

@@ -160,33 +160,41 @@ class VisionBackbone(Backbone):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Map images ``(B, C, H, W)`` to the last map, or to the tokens of a ViT."""
-        net: Any = self.net
-        if hasattr(net, "encoder"):  # ViT
-            tokens = net._process_input(x)
-            start = net.class_token.expand(len(tokens), -1, -1)
-            encoded: Tensor = net.encoder(torch.cat([start, tokens], 1))
-            return encoded
-        for name, part in net.named_children():
-            if name in _TAIL or name == "flatten":
-                break
-            for module in part if isinstance(part, nn.ModuleList) else [part]:
-                x = module(x)
-        return torch.relu(x) if type(net).__name__ == "DenseNet" else x
+        return unpooled(self.net, x)
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Pool to ``(B, num_features)``."""
-        net: Any = self.net
-        if x.ndim == 3:
-            tokens: Tensor = net.heads(x[:, 0])
-            return tokens
-        tail = {name: getattr(net, name) for name in _TAIL if hasattr(net, name)}
-        # SqueezeNet and MaxVit pool inside their classifier; ConvNeXt's takes a map.
-        if type(net).__name__ not in ("SqueezeNet", "MaxVit", "ConvNeXt"):
-            pool = tail.pop("avgpool", nn.AdaptiveAvgPool2d(1))
-            x = pool(x).flatten(1)
-        for module in tail.values():
+        return after_map(self.net, x)
+
+
+def unpooled(net: Any, x: Tensor) -> Tensor:
+    """Return what a torchvision classifier makes of images before it pools: map or tokens."""
+    if hasattr(net, "encoder"):  # ViT
+        tokens = net._process_input(x)
+        start = net.class_token.expand(len(tokens), -1, -1)
+        encoded: Tensor = net.encoder(torch.cat([start, tokens], 1))
+        return encoded
+    for name, part in net.named_children():
+        if name in _TAIL or name == "flatten":
+            break
+        for module in part if isinstance(part, nn.ModuleList) else [part]:
             x = module(x)
-        return x.flatten(1)
+    return torch.relu(x) if type(net).__name__ == "DenseNet" else x
+
+
+def after_map(net: Any, x: Tensor) -> Tensor:
+    """Return what a torchvision classifier makes of `unpooled`: pooled, and all that follows."""
+    if x.ndim == 3:
+        tokens: Tensor = net.heads(x[:, 0])
+        return tokens
+    tail = {name: getattr(net, name) for name in _TAIL if hasattr(net, name)}
+    # SqueezeNet and MaxVit pool inside their classifier; ConvNeXt's takes a map.
+    if type(net).__name__ not in ("SqueezeNet", "MaxVit", "ConvNeXt"):
+        pool = tail.pop("avgpool", nn.AdaptiveAvgPool2d(1))
+        x = pool(x).flatten(1)
+    for module in tail.values():
+        x = module(x)
+    return x.flatten(1)
 
 
 def load_vision(backbone: VisionBackbone, weights: Mapping[str, Tensor]) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from fewlabels.core.errors import ModelError, UsageError
@@ -138,9 +137,8 @@ def open_whole(start: str, backbone: str = "auto") -> Saved:
         what = f"there is no run folder {start}, and nobody published weights of that name"
         raise ModelError("run.missing", what, error.hint) from error
     net, pictures = whole(weights).eval(), weights.pictures
-    with torch.no_grad():
-        blank = torch.zeros(1, pictures.channels, pictures.size, pictures.size)
-        count = int(net(blank).shape[-1])
+    built = Whole(net, pictures)
+    count = built.num_features
     if not getattr(net, "num_classes", count):
         raise ModelError(
             "model.no_head",
@@ -151,7 +149,7 @@ def open_whole(start: str, backbone: str = "auto") -> Saved:
     # Shrunk once, to the size from which the weights' own central square is cut.
     short_side = math.floor(pictures.size / pictures.crop + 1e-6)  # rounded as timm does
     about = {"grid": 1, "backbone": weights.backbone}
-    return Saved(Whole(net, count), nn.Identity(), pictures, short_side, classes, about)
+    return Saved(built, nn.Identity(), pictures, short_side, classes, about)
 
 
 def seen_before(start: Start, task: Task) -> str:

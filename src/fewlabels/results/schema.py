@@ -192,6 +192,7 @@ class ExplainResult(Versioned):
     """What a network looks at: images with their maps and neighbours, and where the files lie."""
 
     run: str
+    weights: str | None = None
     split: str | None
     looks_at_test: int | None
     images: list[Explained]
