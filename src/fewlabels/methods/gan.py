@@ -29,8 +29,8 @@ class GANConfig:
     code : int
         Length of the random code; DCGAN's 100, rounded up.
     penalty : float
-        Weight of R1; its authors' 10 is for their larger images, 1 is StyleGAN2-ADA's for
-        CIFAR-10 with 0.01 as its floor.
+        Weight of R1, between its authors' 10 and the 0.01 of StyleGAN2-ADA for CIFAR-10, which at
+        256 pixels takes 1 (Karras et al. 2020, "Training GANs with Limited Data").
     penalise_every : int
         Steps between penalties, each counted as often (Karras et al. 2020, "lazy" R1).
     lr, beta1 : float
