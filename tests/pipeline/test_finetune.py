@@ -214,6 +214,7 @@ def test_published_weights(
         assert asked.pop("pretrained")
         raise OSError("Network is unreachable")
 
+    monkeypatch.setattr("fewlabels.models.loading.refuse_silence", lambda name: None)
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ModelError, match="cannot be had: Network is unreachable"):
         fit(options, tmp_path / "run", **settings)
