@@ -496,6 +496,24 @@ def test_people_read_what_was_explained(
     assert "fewlabels report" not in capsys.readouterr().out
 
 
+def test_people_read_numbers_that_were_explained(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = [
+        {"path": "1.png", "label": None, "value": -7.25, "similarity": 0.9},
+        {"path": "2.png", "label": None, "similarity": 0.8},
+    ]
+    row = EXPLAINED["images"][0] | {"label": None, "value": 39.75, "predicted": 19.166}
+    row |= {"probability": None, "explained": None, "neighbours": near}
+    about = {"name": "angle (deg)", "unit": "deg"}
+    library.answers["explain"] = EXPLAINED | {"images": [row], "target": about}
+    assert main(["explain", "runs/x"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("1 images, angle (deg)", "39.75", "19.17", "-7.25, ?", "predicted"):
+        assert text in shown
+    assert "called" not in shown
+
+
 def test_people_read_the_verdict(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

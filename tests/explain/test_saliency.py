@@ -16,7 +16,15 @@ from fewlabels.explain.evidence import evidence
 from fewlabels.explain.saliency import MAPS, SQUARE, grad_cam, integrated_gradients, occlusion
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
+from fewlabels.models.heads import (
+    AverageHead,
+    LinearHead,
+    MixtureHead,
+    NeighbourAverage,
+    NeighbourHead,
+    RegressionHead,
+    answers,
+)
 
 pytestmark = pytest.mark.medium
 
@@ -164,6 +172,67 @@ def test_evidence_of_a_linear_head_is_its_logit() -> None:
     x = torch.randn(5, 6)
     classes = torch.tensor([0, 1, 2, 1, 0])
     torch.testing.assert_close(evidence(head, x, classes), head(x)[torch.arange(5), classes])
+
+
+# ---- a number --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def counting(knowing: Classifier) -> Classifier:
+    """Return a regressor of years: red squares lower them, blue ones raise them."""
+    head = LinearHead(32, 1)
+    old = knowing.head.linear
+    with torch.no_grad():
+        head.linear.weight.copy_((old.weight[1] - old.weight[0])[None])
+        head.linear.bias.copy_((old.bias[1] - old.bias[0])[None])
+    return Classifier(knowing.backbone, RegressionHead(head, 2000.0, 5.0)).eval()
+
+
+def test_evidence_of_a_regressor_is_its_number(counting: Classifier, seen: Seen) -> None:
+    features = counting.backbone.forward_head(counting.backbone.forward_features(seen[0]))
+    found = evidence(counting.head, features, torch.zeros(12, dtype=torch.int64))
+    years = torch.from_numpy(answers(counting.head, counting(seen[0]))).float()
+    torch.testing.assert_close(found, years - 2000.0, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_a_number_say_what_raises_and_what_lowers_it(
+    name: str, counting: Classifier, seen: Seen
+) -> None:
+    x, labels, inside = seen
+    maps = MAPS[name](counting, x, torch.zeros(12, dtype=torch.int64)).numpy()
+    red, blue = (maps[labels == c][inside[labels == c]].mean() for c in (0, 1))
+    assert red < 0 < blue
+    if name == "grad_cam":
+        np.testing.assert_allclose(np.abs(maps).max((1, 2)), 1.0, atol=1e-6)
+
+
+def test_maps_of_a_number_are_in_its_unit(counting: Classifier, seen: Seen) -> None:
+    x, none = seen[0], torch.zeros(12, dtype=torch.int64)
+    found = integrated_gradients(counting, x, none).sum((1, 2))
+    with torch.no_grad():
+        years = [answers(counting.head, counting(one)) for one in (x, torch.zeros_like(x))]
+    wanted = years[0] - years[1]
+    assert np.abs(wanted).mean() > 5
+    np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).mean(), rtol=0.03)
+
+
+@pytest.mark.parametrize("kind", ["linear", "neighbours", "average"])
+@pytest.mark.parametrize("name", MAPS)
+def test_every_head_of_numbers_is_explained(name: str, kind: str) -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone("tiny", in_chans=3, image_size=16).eval()
+    features = backbone.num_features
+    linear = LinearHead(features, 1)
+    near = NeighbourAverage(12, features, features, 1, k=3, temperature=0.1)
+    near.turn.copy_(torch.eye(features))
+    near.bank.copy_(F.normalize(torch.randn(12, features), dim=1))
+    near.votes.copy_(torch.randn(12, 1))
+    inner = {"linear": linear, "neighbours": near, "average": AverageHead(linear, near)}[kind]
+    classifier = Classifier(backbone, RegressionHead(inner, 3.0, 2.0)).eval()
+    x = torch.randn(3, 3, 16, 16)
+    found = MAPS[name](classifier, x, torch.zeros(3, dtype=torch.int64))
+    assert (found.flatten(1).std(1) > 0).all()
 
 
 # ---- what has no map -------------------------------------------------------------------------

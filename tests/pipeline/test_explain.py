@@ -148,13 +148,13 @@ def test_without_the_data_files_can_be_explained_still(
         shown(classifier[0])
 
 
-def test_an_encoder_has_neighbours_and_paintings_but_no_classes(encoder: Run) -> None:
+def test_an_encoder_has_neighbours_and_paintings_but_no_maps(encoder: Run) -> None:
     found = shown(encoder[0], count=3)
     assert [row["kind"] for row in found["images"]] == ["sample"] * 3
     assert all(row["predicted"] is None and row["label"] is None for row in found["images"])
     assert all(len(row["neighbours"]) == 5 for row in found["images"])
     assert not any(row["shown"] for row in found["maps"])
-    assert "no classes" in found["maps"][0]["reason"]
+    assert "predicts nothing" in found["maps"][0]["reason"]
     assert Path(found["paintings"]).exists()
     with np.load(encoder[0] / "figures" / "paintings.npz") as painted:
         assert painted["picture"].shape == painted["painted"].shape == (8, 16, 16, 3)
@@ -168,7 +168,7 @@ def test_the_page_shows_it(classifier: Run, encoder: Run, explained: dict[str, A
     assert "Do the maps depend on what was learned?" in page
     other = write_report(encoder[0]).read_text(encoding="utf-8")
     assert "What the pre-training paints" in other
-    assert "No maps: not possible: an encoder has no classes" in other
+    assert "No maps: not possible: an encoder predicts nothing" in other
     assert "Do the maps depend" not in other
 
 

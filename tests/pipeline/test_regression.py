@@ -23,6 +23,8 @@ from fewlabels.pipeline.stages import finetune as train
 from fewlabels.pipeline.stages import new_backbone
 from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.pipeline.verbs import evaluate, finetune, pretrain
+from fewlabels.report import write_report
+from fewlabels.report.measures import plain
 from fewlabels.results.files import read_json, read_lines
 from fewlabels.training.progress import Reporter
 
@@ -317,10 +319,91 @@ def test_timm_gives_the_number_in_its_unit(options: DataOptions, tmp_path: Path)
         np.testing.assert_allclose(net(x)[:, 0].numpy(), expected, rtol=1e-3, atol=1e-2)
 
 
+@pytest.fixture(scope="module")
+def explained(ridge: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    """Return an explanation of the regressor on six images of validation."""
+    return explain(ridge[0], count=6, device="cpu", reporter=QUIET)
+
+
 @pytest.mark.medium
-def test_maps_are_of_classes(ridge: tuple[Path, dict[str, Any]]) -> None:
-    with pytest.raises(UsageError, match="maps are of classes"):
-        explain(ridge[0], device="cpu", reporter=QUIET)
+def test_largest_errors_and_small_ones_are_explained(
+    ridge: tuple[Path, dict[str, Any]], explained: dict[str, Any], bars: Path
+) -> None:
+    dataset = open_dataset(bars, target=TILT)
+    rows = dataset.rows("val")
+    names = [dataset.source.paths[int(row)] for row in rows]
+    values = load(ridge[0], device="cpu").predict([bars.parent / name for name in names])
+    error = np.array(values) - dataset.truth[rows]
+    images = explained["images"]
+    worst = [names[place] for place in np.argsort(-np.abs(error))[:3]]
+    assert [row["path"] for row in images[:3]] == worst
+    assert [row["kind"] for row in images] == ["mistake"] * 3 + ["near"] * 3
+    for row in images:
+        place = names.index(row["path"])
+        assert row["value"] == dataset.truth[rows[place]]
+        assert row["predicted"] == pytest.approx(values[place], rel=1e-3)
+        assert row["error"] == pytest.approx(error[place], abs=1e-2)
+        assert row["kind"] == "mistake" or abs(error[place]) <= np.median(np.abs(error))
+    assert explained["target"] == {"name": TILT, "unit": "deg"}
+    mistakes = read_json(Path(explained["mistakes"]))
+    assert [row["path"] for row in mistakes[:3]] == worst
+
+
+@pytest.mark.medium
+def test_neighbours_and_map_carry_visible_numbers_alone(
+    explained: dict[str, Any], bars: Path
+) -> None:
+    dataset = open_dataset(bars, target=TILT)
+    number = dict(zip(dataset.source.paths, dataset.truth.tolist(), strict=True))
+    seen = {dataset.source.paths[int(row)] for row in dataset.visible(40, 0)}
+    near = [one for row in explained["images"] for one in row["neighbours"]]
+    assert {one["path"] in seen for one in near} == {True, False}
+    for one in near:
+        assert one.get("value") == (number[one["path"]] if one["path"] in seen else None)
+    with np.load(Path(explained["folder"]) / "embedding.npz") as found:
+        kind, label = found["kind"], found["label"]
+        assert bool(found["ordered"])
+        assert len(found["classes"]) == 5
+    assert (np.bincount(label[kind == "labelled"]) == 8).all()  # of 40, in five ranges
+    assert (label[kind != "labelled"] == -1).all()
+
+
+@pytest.mark.medium
+def test_maps_are_of_the_number(
+    ridge: tuple[Path, dict[str, Any]], explained: dict[str, Any], bars: Path
+) -> None:
+    with np.load(explained["arrays"]) as arrays:
+        maps = {name: arrays[name] for name in ("occlusion", "integrated_gradients")}
+    files = [bars.parent / row["path"] for row in explained["images"]]
+    model = load(ridge[0], device="cpu")
+    for name, drawn in maps.items():
+        again = model.saliency(files, name)
+        np.testing.assert_allclose(again, drawn, atol=1e-2)
+        assert drawn.min() < 0 < drawn.max()
+    with pytest.raises(UsageError, match="--class a names a class"):
+        explain(ridge[0], label="a", device="cpu", reporter=QUIET)
+
+
+@pytest.mark.medium
+def test_the_page_tells_the_numbers(
+    ridge: tuple[Path, dict[str, Any]], explained: dict[str, Any]
+) -> None:
+    page = write_report(ridge[0]).read_text(encoding="utf-8")
+    first = explained["images"][0]
+    side = "too high" if first["error"] > 0 else "too low"
+    for text in ("What it looks at", "Its largest errors", "Colours are ranges", "raise it"):
+        assert text in page
+    assert f"{plain(abs(first['error']), 4)} deg {side})" in page
+    assert page.count('<i class="range c') == 5
+    assert "called" not in page.partition('id="explained"')[2].partition("</section>")[0]
+
+
+@pytest.mark.medium
+def test_without_a_number_a_test_image_has_no_colour(numbers: Dataset) -> None:
+    codes, names = goal_of(numbers).colours(np.arange(80, 100))  # the last ten carry none
+    assert (codes[10:] == -1).all() and set(codes[:10]) == set(range(5))
+    assert len(names) == 5
+    assert goal_of(numbers).colours(np.arange(92, 95))[1] == ()
 
 
 @pytest.fixture

@@ -252,18 +252,19 @@ def show_explained(result: Record) -> None:
     """Print what each image was called, what lies nearest, and which maps were shown."""
     from fewlabels.report.words import percent
 
-    headings = ["image", "label", "called", "%", "nearest training images"]
+    target = result.get("target")
+    middle = ["number", "predicted"] if target else ["label", "called", "%"]
     rows = [
         [
             str(row["path"]),
-            row["label"] or "-",
-            row["predicted"] or "-",
-            percent(row["probability"]),
-            ", ".join(near["label"] or "?" for near in row["neighbours"]) or "-",
+            *(_numbers(row) if target else [row["label"] or "-", row["predicted"] or "-"]),
+            *([] if target else [percent(row["probability"])]),
+            ", ".join(_known(near) for near in row["neighbours"]) or "-",
         ]
         for row in result["images"]
     ]
-    _table(f"{len(rows)} images", headings, rows)
+    unit = f", {target['name']}" if target else ""
+    _table(f"{len(rows)} images{unit}", ["image", *middle, "nearest training images"], rows)
     for row in result["maps"]:
         said = row["reason"]
         if row["shown"]:
@@ -276,6 +277,18 @@ def show_explained(result: Record) -> None:
     if result.get("weights") is None:  # what is no run has no page
         facts.append(("on the page", f"fewlabels report {result['run']}"))
     _facts(facts)
+
+
+def _numbers(row: Record) -> list[str]:
+    """Return the true and the predicted number of an image."""
+    found = (row.get("value"), row["predicted"])
+    return ["-" if value is None else f"{value:.4g}" for value in found]
+
+
+def _known(near: Record) -> str:
+    """Return the class, or the number, of a neighbour."""
+    value = near.get("value")
+    return near["label"] or "?" if value is None else f"{value:.4g}"
 
 
 def show_comparison(result: Record) -> None:

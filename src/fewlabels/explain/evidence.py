@@ -1,7 +1,7 @@
-"""The score whose origin a map shows: how much speaks for a class, before it is made a probability.
+"""The score whose origin a map shows: how much speaks for a class, or the number itself.
 
 Probabilities saturate: where a classifier is sure, nothing changes them and every gradient is
-almost zero. So maps explain what lies before the softmax.
+almost zero. So maps of classes explain what lies before the softmax.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.models.heads import MixtureHead, NeighbourHead
+from fewlabels.models.heads import MixtureHead, NeighbourHead, RegressionHead
 
 NO_VOTE = 1e-9  # instead of no vote at all, whose logarithm is no number
 
@@ -19,7 +19,8 @@ def evidence(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
     """Return how much speaks for one class of each image, with gradients everywhere.
 
     A linear head: its logit. Neighbours: see `nearness`; their own output has no gradient where
-    all of them are of one class. A mixture: the mean of both. Any other head: its output.
+    all of them are of one class. A mixture: the mean of both. A regressor: its number in its
+    unit, less the mean of the numbers it learned from. Any other head: its output.
 
     Parameters
     ----------
@@ -28,13 +29,17 @@ def evidence(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
     features : Tensor
         ``(B, F)``.
     targets : Tensor
-        ``(B,)`` int64 classes.
+        ``(B,)`` int64 classes; of a regressor they are not read.
 
     Returns
     -------
     Tensor
         ``(B,)``.
     """
+    if isinstance(head, RegressionHead):
+        # Without its centre, beside which float32 would lose what a small square changes.
+        number: Tensor = head.spread * head(features)[:, 0]
+        return number
     if isinstance(head, MixtureHead):
         parts = (evidence(part, features, targets) for part in (head.linear, head.neighbours))
         return torch.stack(list(parts)).mean(0)

@@ -17,7 +17,6 @@ MAP_NAMES = {
     "integrated_gradients": "integrated gradients",
     "occlusion": "occlusion",
 }
-SIGNED = ("integrated_gradients", "occlusion")
 PAINTED = {
     "picture": "the picture",
     "seen": "what the encoder was shown of it",
@@ -36,6 +35,13 @@ _INK, _PAPER, _GREY = (26, 30, 35), (255, 255, 255), (190, 196, 202)
 # The colours of classes on the page, see `style.css`.
 _CLASSES = [(0, 114, 178), (213, 94, 0), (0, 145, 106), (181, 88, 143)]
 _CLASSES += [(185, 130, 0), (56, 151, 211), (106, 90, 205), (75, 85, 96)]
+# Of ranges of a number, from low to high: lightness alone tells their order.
+_RANGES = [(211, 169, 0), (99, 168, 60), (28, 143, 131), (43, 101, 154), (68, 35, 124)]
+
+
+def is_signed(name: str, *, number: bool) -> bool:
+    """Say whether a map has two signs: all have of a number, and all but Grad-CAM of a class."""
+    return number or name != "grad_cam"
 
 
 def colour(pixels: Pixels) -> Pixels:
@@ -51,7 +57,8 @@ def overlay(picture: Pixels, values: np.ndarray, *, signed: bool) -> Pixels:
     picture : ndarray
         ``(S, S, C)`` uint8.
     values : ndarray
-        ``(S, S)``: in [0, 1], or signed, where vermilion is for the class and blue against.
+        ``(S, S)``: in [0, 1], or signed, where vermilion is for the class (or raises the number)
+        and blue against.
     signed : bool
 
     Returns
@@ -154,7 +161,12 @@ def grid(pictures: Pixels, *, side: int = 48, gap: int = 4) -> Pixels:
 
 
 def scatter(
-    xy: np.ndarray, label: np.ndarray, kind: np.ndarray, classes: Sequence[str] = ()
+    xy: np.ndarray,
+    label: np.ndarray,
+    kind: np.ndarray,
+    classes: Sequence[str] = (),
+    *,
+    ordered: bool = False,
 ) -> Pixels:
     """Return a map of images: a colour for each class, grey without one, rings for labelled ones.
 
@@ -165,8 +177,11 @@ def scatter(
     label, kind : ndarray
         ``(n,)`` as `fewlabels.explain.embedding.pack` takes them.
     classes : sequence of str
-        Names, written where the images of a class lie.
+        Names, written where the images of a class lie; those of ranges in a corner.
+    ordered : bool
+        Whether they are ranges of a number, from low to high: coloured from pale to strong.
     """
+    palette = _RANGES if ordered else _CLASSES
     side, fine = 640, 3  # drawn three times larger, then reduced, for round dots
     canvas = Image.new("RGB", (side * fine, side * fine), _PAPER)
     pen = ImageDraw.Draw(canvas)
@@ -175,7 +190,7 @@ def scatter(
     at = (20 + middle + (side - 40) * (xy - low) / span) * fine
     for name, radius in (("unlabelled", 2.0), ("test", 3.0), ("labelled", 4.5)):
         for (x, y), one in zip(at[kind == name], label[kind == name].tolist(), strict=True):
-            paint = _CLASSES[one % len(_CLASSES)] if one >= 0 else _GREY
+            paint = palette[one % len(palette)] if one >= 0 else _GREY
             box = [x - radius * fine, side * fine - y - radius * fine]
             box += [x + radius * fine, side * fine - y + radius * fine]
             ring = _INK if name == "labelled" else None
@@ -183,7 +198,10 @@ def scatter(
     small = canvas.resize((side, side), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(small)
     for one, name in enumerate(classes):
-        if (label == one).any():
+        if ordered:  # ranges overlap: their names would lie upon each other
+            pen.ellipse((10, 14 + 20 * one, 20, 24 + 20 * one), fill=palette[one % len(palette)])
+            _write(pen, (26, 12 + 20 * one), name, 160, 13)
+        elif (label == one).any():
             x, y = np.median(at[label == one], axis=0) / fine
             _write(pen, (int(x) + 8, int(side - y) - 8), name, 120, 13)
     return np.asarray(small)

@@ -1,8 +1,8 @@
-"""Which parts of an image speak for a class: Grad-CAM, integrated gradients and occlusion.
+"""Which parts of an image speak for a class, or raise a number: three maps, all Captum's.
 
-All are Captum's, on any backbone, and explain what `fewlabels.explain.evidence` returns. The
-score is in the head's own units (logits), so the maps of integrated gradients and occlusion are
-too; Grad-CAM has no units.
+Grad-CAM, integrated gradients and occlusion work on any backbone that fits and explain what
+`fewlabels.explain.evidence` returns. The score is in the head's own units (logits, or the unit of
+the number), so the maps of integrated gradients and occlusion are too; Grad-CAM has no units.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fewlabels.core.types import Backbone
 from fewlabels.explain.evidence import evidence
 from fewlabels.models.backbones import Pixels, pool, pooled_features
 from fewlabels.models.classifier import Classifier
+from fewlabels.models.heads import RegressionHead
 
 # Of the path integral: by Gauss-Legendre quadrature; 20 to 300 are its authors' advice.
 STEPS = 32
@@ -72,13 +73,14 @@ def grad_cam(classifier: Classifier, x: Tensor, targets: Tensor) -> Tensor:
     x : Tensor
         ``(B, C, S, S)`` normalised images, on the classifier's device.
     targets : Tensor
-        ``(B,)`` int64 classes to be explained.
+        ``(B,)`` int64 classes to be explained; of a regressor they are not read.
 
     Returns
     -------
     Tensor
         ``(B, S, S)`` float32 in [0, 1] on the CPU: 1 where most speaks for the class, 0 where
-        nothing does; all 0 where nothing in the image does.
+        nothing does; all 0 where nothing in the image does. Of a regressor in [-1, 1]: what
+        lowers a number makes it as much as what raises it, so nothing is cut off at 0.
 
     Raises
     ------
@@ -90,10 +92,12 @@ def grad_cam(classifier: Classifier, x: Tensor, targets: Tensor) -> Tensor:
     _refuse_without_map(classifier.backbone, x[:1])
     model = _ScoreOfMap(classifier)
     small = LayerGradCam(model, model.map).attribute(
-        x, additional_forward_args=targets, relu_attributions=True
+        x,
+        additional_forward_args=targets,
+        relu_attributions=not isinstance(classifier.head, RegressionHead),
     )  # (B, 1, h, w)
     wide = LayerAttribution.interpolate(small.detach(), tuple(x.shape[2:]), "bilinear")[:, 0]
-    most = wide.amax((1, 2), keepdim=True)
+    most = wide.abs().amax((1, 2), keepdim=True)
     return _checked(wide / most.clamp(min=torch.finfo(wide.dtype).tiny), "Grad-CAM")
 
 
@@ -111,7 +115,7 @@ def integrated_gradients(classifier: Classifier, x: Tensor, targets: Tensor) -> 
     Returns
     -------
     Tensor
-        ``(B, S, S)`` float32, signed, in logits, summed over the channels.
+        ``(B, S, S)`` float32, signed, in units of the score, summed over the channels.
     """
     from captum.attr import IntegratedGradients
 
@@ -139,7 +143,7 @@ def occlusion(classifier: Classifier, x: Tensor, targets: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``(B, S, S)`` float32, signed, in logits.
+        ``(B, S, S)`` float32, signed, in units of the score.
     """
     from captum.attr import Occlusion
 

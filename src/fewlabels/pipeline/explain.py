@@ -11,6 +11,7 @@ import numpy as np
 
 from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.data.listing import escape
+from fewlabels.data.targets import describe
 from fewlabels.explain.randomisation import IMAGES
 from fewlabels.explain.saliency import MAPS
 from fewlabels.models.classifier import Saved
@@ -59,19 +60,20 @@ def explain(  # noqa: PLR0913 - the flags of the command line
     Parameters
     ----------
     run : Path
-        A run folder with a classifier, or with an encoder (which has no classes to explain, but
-        neighbours, filters and a map of the images); or published weights: a timm name,
-        ``torchvision:NAME``, a file of weights or a folder of timm's.
+        A run folder with a classifier or regressor, or with an encoder (which predicts nothing
+        to explain, but has neighbours, filters and a map of the images); or published weights: a
+        timm name, ``torchvision:NAME``, a file of weights or a folder of timm's.
     images : sequence of str or Path
         Files, folders, or paths as the manifest of the data has them. By default the worst
-        mistakes on held-out images, and some of the right answers.
+        mistakes on held-out images (of a number the largest errors), and some that it gets right.
     split : {"val", "test"}, optional
         Which held-out images; by default ``val`` where there are any that were not learned from.
         A look at labels of test is counted.
     count : int
         How many, where none are named.
     label : str, optional
-        The class whose evidence is shown; by default the predicted one.
+        The class whose evidence is shown; by default the predicted one. Of a number the maps
+        explain the number itself.
     maps : str or sequence of str
         Keys of `fewlabels.explain.saliency.MAPS`.
     data : str, optional
@@ -174,7 +176,9 @@ def _explained(
     if task is not None:
         visible = visible_rows(task, config)
         around = surroundings(task, saved, chosen.subjects, visible, test_labels=chosen.test_labels)
-    result = write_explanation(Files(folder), config, saved, chosen, found, around)
+    target = saved.target if task is None else task.dataset.target
+    about = None if target is None else describe(target)
+    result = write_explanation(Files(folder), config, saved, chosen, found, around, about)
     result |= {"looks_at_test": _count(task, chosen), "warnings": chosen.warnings}
     result |= {"weights": (config.get("settings") or {}).get("weights")}
     checked = validate("explain", result)
@@ -183,12 +187,6 @@ def _explained(
 
 
 def _check(saved: Saved, asked: _Asked) -> None:
-    if saved.target is not None:
-        raise UsageError(
-            "usage.explain",
-            f"this model predicts a number, {escape(saved.target)!r}, and maps are of classes",
-            "fewlabels report RUN, which shows its largest errors",
-        )
     if asked.split not in (None, "val", "test"):
         raise unknown("split", str(asked.split), ("val", "test"))
     if not 1 <= asked.count <= MOST:
@@ -196,6 +194,9 @@ def _check(saved: Saved, asked: _Asked) -> None:
     for name in asked.maps:
         if name not in MAPS:
             raise unknown("map", name, MAPS)
+    if asked.label is not None and saved.target is not None:
+        said = f"--class {asked.label} names a class, and this model predicts {saved.target!r}"
+        raise UsageError("usage.class", escape(said), "leave --class out: it explains the number")
     if asked.label is not None and asked.label not in saved.classes:
         raise unknown("class", asked.label, saved.classes)
 

@@ -20,7 +20,12 @@ from fewlabels.data.listing import escape
 from fewlabels.evaluation import metrics, regression
 from fewlabels.evaluation.folds import ENOUGH, ENOUGH_NUMBERS, folds_of, number_folds
 from fewlabels.evaluation.intervals import clustered, wilson
-from fewlabels.explain.mistakes import largest_errors, worst_mistakes
+from fewlabels.explain.mistakes import (
+    farthest_and_near,
+    largest_errors,
+    surest_and_right,
+    worst_mistakes,
+)
 
 PAIRS = 2_000  # true and predicted numbers kept with a result, for the page
 RANGES = 5  # of equally many images, which colour the map where there are no classes
@@ -140,6 +145,18 @@ class Classes:
         """Return the worst mistakes."""
         return worst_mistakes(self.dataset, rows, predictions)
 
+    def examples(
+        self, rows: np.ndarray, predictions: np.ndarray, count: int
+    ) -> list[tuple[int, str]]:
+        """Return places of the surest mistakes and of some right answers, with their kind."""
+        right = self.goodness(rows, predictions) > 0
+        return surest_and_right(right, predictions.max(1), count)
+
+    def told(self, row: int) -> dict[str, Any]:
+        """Return what is known of an image, as results of `explain` have it."""
+        label = self.dataset.labels[row]
+        return {"label": escape(self.dataset.classes[label]) if label >= 0 else None}
+
     def colours(self, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return a code for each row, and the names of the codes, for the map of images."""
         return self.dataset.labels[rows], self.dataset.classes
@@ -256,14 +273,28 @@ class Numbers:
         """Return the largest errors."""
         return largest_errors(self.dataset, rows, predictions)
 
+    def examples(
+        self, rows: np.ndarray, predictions: np.ndarray, count: int
+    ) -> list[tuple[int, str]]:
+        """Return places of the largest errors and of some small ones, with their kind."""
+        return farthest_and_near(-self.goodness(rows, predictions), count)
+
+    def told(self, row: int) -> dict[str, Any]:
+        """Return what is known of an image, as results of `explain` have it."""
+        value = float(self.dataset.truth[row])
+        return {"label": None, "value": value if np.isfinite(value) else None}
+
     def colours(self, rows: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the range that each row's number falls into, and the ranges in words."""
-        values = self.dataset.truth[rows]
+        """Return the range that each row's number falls into, -1 for none, and ranges in words."""
+        found = self.dataset.truth[rows]
+        known = np.isfinite(found)
+        codes, values = np.full(len(rows), -1, np.int64), found[known]
+        if not len(values):
+            return codes, ()
         inner = np.unique(np.quantile(values, np.linspace(0, 1, RANGES + 1)[1:-1]))
-        codes = np.searchsorted(inner, values, side="right")
+        codes[known] = np.searchsorted(inner, values, side="right")
         ends = [float(values.min()), *inner.tolist(), float(values.max())]
-        names = tuple(f"{a:.3g} to {b:.3g}" for a, b in pairwise(ends))
-        return codes.astype(np.int64), names
+        return codes, tuple(f"{a:.3g} to {b:.3g}" for a, b in pairwise(ends))
 
 
 Goal = Classes | Numbers

@@ -17,6 +17,7 @@ from fewlabels.explain.paintings import to_pixels
 from fewlabels.explain.randomisation import DRAWS, IMAGES, LIMIT, check
 from fewlabels.explain.saliency import MAPS
 from fewlabels.models.classifier import Classifier, Saved
+from fewlabels.models.heads import answers
 from fewlabels.pipeline.predict import AT_ONCE, as_batch
 from fewlabels.training.progress import Reporter
 
@@ -29,10 +30,11 @@ class Looked:
     ----------
     views : ndarray
         ``(n, S, S, C)`` uint8, as the network sees them.
-    probabilities : ndarray or None
-        ``(n, K)`` float32; None without a classifier.
+    answers : ndarray or None
+        Class probabilities ``(n, K)`` float32, or numbers ``(n,)`` float64 in their unit; None
+        without a head.
     targets : ndarray or None
-        ``(n,)`` int64 classes whose evidence the maps show.
+        ``(n,)`` int64 classes whose evidence the maps show; 0 where a number is predicted.
     maps : dict of ndarray
         ``(n, S, S)`` float32 by name: those that passed the check.
     checks : list of dict
@@ -40,7 +42,7 @@ class Looked:
     """
 
     views: np.ndarray
-    probabilities: np.ndarray | None = None
+    answers: np.ndarray | None = None
     targets: np.ndarray | None = None
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -74,21 +76,20 @@ def look(
     parts = [pixels[start : start + AT_ONCE] for start in range(0, len(pixels), AT_ONCE)]
     views = np.concatenate([as_seen(saved, part, device) for part in parts])
     if saved.head is None:
-        why = "an encoder has no classes that could be explained"
+        why = "an encoder predicts nothing that could be explained"
         return Looked(views, checks=[_refused(name, why) for name in names])
     classifier = saved.classifier.to(device).eval()
-    found = [_probabilities(classifier, as_views(saved, part, device)) for part in parts]
-    probabilities = np.concatenate(found)
-    targets = _targets(probabilities, saved, label)
+    found = np.concatenate([_answers(classifier, as_views(saved, part, device)) for part in parts])
+    targets = _targets(found, saved, label)
     tested = [*pixels, *more][:IMAGES]
     x = as_views(saved, tested, device)
-    classes = torch.from_numpy(_targets(_probabilities(classifier, x), saved, label)).to(device)
+    classes = torch.from_numpy(_targets(_answers(classifier, x), saved, label)).to(device)
     reporter.say(
         f"checking the maps: each is drawn with {DRAWS} sets of random weights as well, on "
         f"{len(x)} images"
     )
     checks = [_judged(name, classifier, x, classes) for name in names]
-    looked = Looked(views, probabilities, targets, checks=checks)
+    looked = Looked(views, found, targets, checks=checks)
     shown = [row["map"] for row in checks if row["shown"]]
     with reporter.stage("maps", len(pixels) * len(shown), what="maps") as advance:
         for place, name in enumerate(shown):
@@ -124,14 +125,16 @@ def stored_pixels(dataset: Dataset, rows: np.ndarray) -> list[np.ndarray]:
 
 
 @torch.inference_mode()
-def _probabilities(classifier: Classifier, x: Tensor) -> np.ndarray:
-    return np.asarray(classifier(x).float().softmax(1).cpu())
+def _answers(classifier: Classifier, x: Tensor) -> np.ndarray:
+    return answers(classifier.head, classifier(x))
 
 
-def _targets(probabilities: np.ndarray, saved: Saved, label: str | None) -> np.ndarray:
+def _targets(found: np.ndarray, saved: Saved, label: str | None) -> np.ndarray:
+    if saved.target is not None:
+        return np.zeros(len(found), np.int64)
     if label is None:
-        return np.asarray(probabilities.argmax(1), np.int64)
-    return np.full(len(probabilities), saved.classes.index(label), np.int64)
+        return np.asarray(found.argmax(1), np.int64)
+    return np.full(len(found), saved.classes.index(label), np.int64)
 
 
 def _judged(name: str, classifier: Classifier, x: Tensor, targets: Tensor) -> dict[str, Any]:

@@ -126,13 +126,14 @@ class Predictor:
         method : str
             A key of `fewlabels.explain.saliency.MAPS`.
         label : str, optional
-            The class to explain; by default each picture's predicted one.
+            The class to explain; by default each picture's predicted one. A regressor's maps
+            explain the number.
 
         Returns
         -------
         ndarray
-            ``(n, S, S)`` float32, S the size the network sees; [0, 1] from ``grad_cam``, else
-            signed, in logits.
+            ``(n, S, S)`` float32, S the size the network sees; [0, 1] from ``grad_cam`` of a
+            class, [-1, 1] of a number; else signed, in logits or the unit of the number.
 
         Raises
         ------
@@ -150,9 +151,7 @@ class Predictor:
         if label is not None and label not in self.classes_:
             raise unknown("class", label, self.classes_.tolist())
         files = [paths] if isinstance(paths, str | Path) else list(paths)
-        chosen = self.predict_proba(files).argmax(1)
-        if label is not None:
-            chosen[:] = self.classes_.tolist().index(label)
+        chosen = self._explained(files, label)
         found = []
         for start in range(0, len(files), AT_ONCE):
             pixels = [self._picture(file) for file in files[start : start + AT_ONCE]]
@@ -162,6 +161,15 @@ class Predictor:
             found.append(MAPS[method](self._classifier, x, targets).numpy())
         size = self.pictures.size
         return np.concatenate(found) if found else np.empty((0, size, size), np.float32)
+
+    def _explained(self, files: list[str | Path], label: str | None) -> np.ndarray:
+        """Return the class whose evidence is to be shown of each file; 0 of a number."""
+        found = self._all(files)
+        if self.target_ is not None or not found:
+            return np.zeros(len(found), np.int64)
+        if label is not None:
+            return np.full(len(found), self.classes_.tolist().index(label))
+        return np.asarray(np.stack(found).argmax(1), np.int64)
 
 
 def read_picture(file: str | Path, channels: int, short_side: int) -> np.ndarray | str:

@@ -13,9 +13,9 @@ from fewlabels.core.errors import DataError, FewlabelsError
 from fewlabels.data import splits
 from fewlabels.data.dataset import Dataset
 from fewlabels.data.listing import escape
-from fewlabels.explain.mistakes import worst_mistakes
 from fewlabels.models.classifier import Saved
-from fewlabels.pipeline.evaluate import held_out, refuse_trained
+from fewlabels.pipeline.evaluate import held_out, in_order_of, refuse_trained
+from fewlabels.pipeline.goals import goal_of
 from fewlabels.pipeline.looking import stored_pixels
 from fewlabels.pipeline.predict import find_files, read_picture
 from fewlabels.pipeline.stages import score
@@ -33,11 +33,14 @@ class Subject:
     pixels : ndarray
         ``(H, W, C)`` uint8, as the store keeps it.
     kind : str
-        ``given``, ``mistake``, ``right`` or, where there is no classifier, ``sample``.
+        ``given``, ``mistake``, ``right`` (of a number ``near``) or, where nothing is predicted,
+        ``sample``.
     row : int
         Of the data set; -1 for a file.
     label : str or None
         Its class, where that is known and may be read.
+    value : float or None
+        Its number, likewise.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Subject:
     kind: str
     row: int = -1
     label: str | None = None
+    value: float | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ def given_subjects(
     for image in images:
         if str(image) in rows and task is not None:
             row = rows[str(image)]
-            chosen.subjects.append(_of_row(task.dataset, row, "given", label=True))
+            chosen.subjects.append(_of_row(task, row, "given", label=True))
             chosen.test_labels |= bool(task.dataset.split[row] == splits.TEST)
             continue
         for file in find_files([image]):
@@ -106,14 +110,13 @@ def _rows_by_path(images: Sequence[str | Path], task: Task | None) -> dict[str, 
     }
 
 
-def _of_row(dataset: Dataset, row: int, kind: str, *, label: bool) -> Subject:
-    known = label and dataset.labels[row] >= 0
+def _of_row(task: Task, row: int, kind: str, *, label: bool) -> Subject:
     return Subject(
-        escape(str(dataset.source.paths[row])),
-        stored_pixels(dataset, np.array([row]))[0],
+        escape(str(task.dataset.source.paths[row])),
+        stored_pixels(task.dataset, np.array([row]))[0],
         kind,
         row,
-        escape(dataset.classes[dataset.labels[row]]) if known else None,
+        **(task.goal.told(row) if label else {}),
     )
 
 
@@ -127,30 +130,22 @@ def default_split(dataset: Dataset, config: dict[str, Any], data: str | None) ->
 
 
 def held_out_subjects(task: Task, saved: Saved, split: str, count: int) -> Chosen:
-    """Return the worst mistakes on held-out images and, to fill up, some of the right answers.
+    """Return the worst mistakes on held-out images and, to fill up, some that it gets right.
 
     Raises
     ------
     DataError, ModelError
         No image of the split has a label, or the data has classes that the model has not.
     """
-    dataset = task.dataset
-    rows, labels = held_out(dataset, saved, split)
-    probabilities = score(task, saved.classifier, rows)
-    called = probabilities.argmax(1)
-    wrong = np.flatnonzero(called != labels)
-    surest = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")]
-    right = np.flatnonzero(called == labels)
-    most = max(count - len(right), (count + 1) // 2)
-    surest = surest[:most]
-    spaced = np.linspace(0, len(right) - 1, min(len(right), count - len(surest)))
-    places = [(place, "mistake") for place in surest]
-    places += [(place, "right") for place in right[spaced.astype(np.int64)]]
+    rows, _ = held_out(task.dataset, saved, split)
+    predictions = score(task, saved.classifier, rows)
+    goal = goal_of(in_order_of(task.dataset, saved))
+    examples = goal.examples(rows, predictions, count)
     return Chosen(
-        [_of_row(dataset, int(rows[place]), kind, label=True) for place, kind in places],
+        [_of_row(task, int(rows[place]), kind, label=True) for place, kind in examples],
         split,
         split == "test",
-        worst_mistakes(dataset, rows, probabilities, classes=saved.classes),
+        goal.mistakes(rows, predictions),
     )
 
 
@@ -160,5 +155,5 @@ def sample_subjects(task: Task, count: int) -> Chosen:
     code = next(code for code in codes if (task.dataset.split == code).any())
     rows = np.flatnonzero(task.dataset.split == code)
     even = np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(np.int64)
-    subjects = [_of_row(task.dataset, int(row), "sample", label=False) for row in rows[even]]
+    subjects = [_of_row(task, int(row), "sample", label=False) for row in rows[even]]
     return Chosen(subjects, splits.NAMES[code])

@@ -34,13 +34,16 @@ class Surroundings:
     Attributes
     ----------
     near : list of list of dict
-        ``path``, ``label`` (None where it is hidden or unknown) and ``similarity``, for each image.
+        ``path``, ``label`` (None where it is hidden or unknown), of a number also ``value``
+        (likewise), and ``similarity``, for each image.
     pictures : ndarray
         ``(n, k, S, S, C)`` uint8, the same as the network sees them.
     xy, label, kind : ndarray
         As `fewlabels.explain.embedding.pack` takes them.
     classes : tuple of str
         Names of the labels.
+    ordered : bool
+        Whether they are ranges of a number.
     """
 
     near: list[list[dict[str, Any]]]
@@ -49,6 +52,7 @@ class Surroundings:
     label: np.ndarray
     kind: np.ndarray
     classes: tuple[str, ...]
+    ordered: bool
 
 
 def visible_rows(task: Task, config: dict[str, Any]) -> np.ndarray:
@@ -105,15 +109,15 @@ def surroundings(
     rest = np.arange(len(bank))[len(labelled[:BANK]) :][:UNLABELLED]
     held = features(task, backbone, test) if len(test) else known[:0]
     xy = embedding_map(torch.cat([known[:first], known[rest], held]))
-    label = np.concatenate(
-        [
-            dataset.labels[bank[:first]],
-            np.full(len(rest), -1),  # hidden from the user's eyes as from the model's
-            dataset.labels[test] if test_labels else np.full(len(test), -1),
-        ]
-    )
+    # Hidden from the user's eyes as from the model's, but where a look at test was counted.
+    read = np.concatenate([bank[:first], test if test_labels else test[:0]])
+    codes, classes = task.goal.colours(read)
+    label = np.full(len(xy), -1)
+    label[:first] = codes[:first]
+    label[len(xy) - (len(read) - first) :] = codes[first:]
     kind = np.repeat(["labelled", "unlabelled", "test"], [first, len(rest), len(test)])
-    return Surroundings(near, np.stack(seen), xy, label, kind, dataset.classes)
+    ordered = dataset.targets is not None
+    return Surroundings(near, np.stack(seen), xy, label, kind, classes, ordered)
 
 
 def _place(bank: np.ndarray, row: int) -> int:
@@ -122,13 +126,9 @@ def _place(bank: np.ndarray, row: int) -> int:
 
 
 def _neighbour(task: Task, row: int, similarity: float, visible: set[int]) -> dict[str, Any]:
-    dataset = task.dataset
-    named = row in visible and dataset.labels[row] >= 0
-    return {
-        "path": escape(str(dataset.source.paths[row])),
-        "label": escape(dataset.classes[dataset.labels[row]]) if named else None,
-        "similarity": similarity,
-    }
+    told = task.goal.told(row) if row in visible else {"label": None}
+    path = escape(str(task.dataset.source.paths[row]))
+    return {"path": path, **told, "similarity": similarity}
 
 
 def _features(task: Task, saved: Saved, pixels: Sequence[np.ndarray]) -> Tensor:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fewlabels.explain import pictures
 from fewlabels.report import words
+from fewlabels.report.numbers import amount, amounts
 from fewlabels.report.reading import Explanation, Painting
-from fewlabels.report.words import Record, number, records
+from fewlabels.report.words import Record, number, record, records
 
 _SHOWN = 12  # images; the pictures of all lie in the folder
 _PAINTINGS = 4  # encoders
@@ -19,6 +20,11 @@ _WORDS = {
     "grad_cam": "Grad-CAM: light where the last map speaks for the class",
     "integrated_gradients": "integrated gradients: orange pixels speak for it, blue ones against",
     "occlusion": "occlusion: orange where covering a place weakens it, blue where it strengthens",
+}
+_WORDS_OF_NUMBERS = {
+    "grad_cam": "Grad-CAM: orange where the last map raises the number, blue where it lowers it",
+    "integrated_gradients": "integrated gradients: orange pixels raise it, blue ones lower it",
+    "occlusion": "occlusion: orange where covering a place lowers it, blue where that raises it",
 }
 
 
@@ -35,11 +41,14 @@ def explanation(found: Explanation | None) -> Record | None:
     refused = [check.get("reason") for check in checks]
     tested = any(number(check.get("correlation")) is not None for check in checks)
     shown = min(len(rows), len(views), _SHOWN)
+    target = record(found.record.get("target"))
+    legend = _WORDS_OF_NUMBERS if target else _WORDS
     return {
-        "images": [_image(place, rows[place], found.arrays, names) for place in range(shown)],
+        "images": [_image(p, rows[p], found.arrays, names, target) for p in range(shown)],
+        "of_number": bool(target),
         "left_out": len(rows) - shown,
         "folder": Path(str(found.record.get("folder"))).name,
-        "legend": [_WORDS[name] for name in names],
+        "legend": [legend[name] for name in names],
         "checks": [_check(check) for check in checks] if tested else [],
         "unmapped": "" if tested else "; ".join(dict.fromkeys(words.texts(refused))),
         "filters": _filters(found.arrays.get("filters")),
@@ -56,15 +65,19 @@ def _fits(arrays: dict[str, NDArray[Any]], name: str) -> bool:
     return maps is not None and views is not None and maps.shape == views.shape[:3]
 
 
-def _image(place: int, row: Record, arrays: dict[str, NDArray[Any]], names: list[str]) -> Record:
+def _image(
+    place: int, row: Record, arrays: dict[str, NDArray[Any]], names: list[str], target: Record
+) -> Record:
     view = arrays["views"][place]
     panels = [("the image", pictures.data_uri(view))]
     for name in names:
-        signed = name in pictures.SIGNED
+        signed = pictures.is_signed(name, number=bool(target))
         drawn = pictures.overlay(view, arrays[name][place], signed=signed)
         panels.append((pictures.MAP_NAMES[name], pictures.data_uri(drawn)))
     explained, predicted = row.get("explained"), row.get("predicted")
+    unit = str(target.get("unit") or "")
     return {
+        "number": amounts(row, unit) if target else None,
         "path": words.name_of(row.get("path")),
         "label": row.get("label"),
         "predicted": predicted,
@@ -73,18 +86,18 @@ def _image(place: int, row: Record, arrays: dict[str, NDArray[Any]], names: list
         "explained": explained if explained != predicted else None,
         "panels": panels,
         "tiny": max(view.shape[:2]) <= 48,
-        "near": _near(place, row, arrays.get("near")),
+        "near": _near(place, row, arrays.get("near"), unit),
     }
 
 
-def _near(place: int, row: Record, near: NDArray[Any] | None) -> list[Record]:
+def _near(place: int, row: Record, near: NDArray[Any] | None, unit: str) -> list[Record]:
     rows = records(row.get("neighbours"))
     if near is None or near.ndim != 5 or place >= len(near):
         return []
     return [
         {
             "path": words.name_of(one.get("path")),
-            "label": one.get("label"),
+            "label": one.get("label") if one.get("value") is None else amount(one["value"], unit),
             "similarity": f"{number(one.get('similarity')) or 0.0:.2f}",
             "picture": pictures.data_uri(picture, most=96),
         }

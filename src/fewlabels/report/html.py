@@ -87,6 +87,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "scores": scores.score_rows(evaluation),
         "confusion": scores.confusion(evaluation, names),
         "scatter": numbers.scatter(evaluation),
+        "of_number": bool(evaluation.get("mse") or inspected.get("target")),
         "per_class": scores.per_class(evaluation),
         "mistakes": scores.mistakes(folder.mistakes),
         "errors": numbers.largest_errors(folder.mistakes, evaluation),

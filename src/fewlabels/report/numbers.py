@@ -123,9 +123,7 @@ def number_facts(target: Record) -> list[tuple[str, str, str]]:
     unit = str(target.get("unit") or "")
     shown = [("what is predicted", str(target.get("name") or "the number"))]
     keys = (("lowest", "min"), ("mean", "mean"), ("highest", "max"), ("standard deviation", "std"))
-    shown += [
-        (words, _amount(v, unit)) for words, key in keys if (v := target.get(key)) is not None
-    ]
+    shown += [(words, amount(v, unit)) for words, key in keys if (v := target.get(key)) is not None]
     return [(label, value, "") for label, value in shown]
 
 
@@ -156,16 +154,25 @@ def largest_errors(found: list[Record], evaluation: Record) -> list[Record]:
     return [
         {
             "path": name_of(row.get("path")),
-            "value": _amount(row.get("value"), unit),
-            "predicted": _amount(row.get("predicted"), unit),
-            "off": _amount(abs(number(row["error"]) or 0.0), unit),
-            "side": "too high" if (number(row["error"]) or 0.0) > 0 else "too low",
+            **amounts(row, unit),
             **picture(row.get("thumbnail")),
         }
         for row in rows[:_LARGEST]
     ]
 
 
-def _amount(value: Any, unit: str) -> str:
+def amounts(row: Record, unit: str) -> Record:
+    """Return true and predicted number of an image, and how far off it is, in words."""
+    error = number(row.get("error"))
+    return {
+        "value": amount(row.get("value"), unit),
+        "predicted": amount(row.get("predicted"), unit),
+        "off": amount(None if error is None else abs(error), unit),
+        "side": "too high" if (error or 0.0) > 0 else "too low",
+    }
+
+
+def amount(value: Any, unit: str) -> str:
+    """Return a number with its unit; a question mark where it is not known."""
     found = number(value)
     return "?" if found is None else f"{plain(found, 4)} {unit}".rstrip()

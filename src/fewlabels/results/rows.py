@@ -252,19 +252,22 @@ class Neighbour(Record):
     path: str
     label: str | None
     similarity: float
+    value: float | None = None
 
 
 class Explained(Record):
     """One image that was explained."""
 
     path: str
-    kind: Literal["given", "mistake", "right", "sample"]
+    kind: Literal["given", "mistake", "right", "near", "sample"]
     label: str | None
-    predicted: str | None
+    predicted: str | float | None
     probability: float | None
     explained: str | None
     picture: str
     neighbours: list[Neighbour]
+    value: float | None = None
+    error: float | None = None
 
 
 class MapCheck(Record):

@@ -202,6 +202,7 @@ class ExplainResult(Versioned):
     filters: str | None
     embedding: str | None
     paintings: str | None
+    target: Target | None = None
 
 
 class RunResult(Versioned):
