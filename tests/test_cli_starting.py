@@ -64,6 +64,26 @@ def test_models(calls: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning: torchvision:alexnet.imagenet1k_v1 suits these images badly" in shown
 
 
+def test_models_on_a_number(
+    calls: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    r2 = {"value": 0.4375, "low": 0.2, "high": 0.6}
+    fit = {"logme": -1.25, "knn": None, "knn_r2": r2, "labels": 40}
+    row = FITTED | {"fit": fit, "warning": None}
+    monkeypatch.setattr(
+        sys.modules["fewlabels.pipeline.choosing"], "models", lambda *_, **__: [row]
+    )
+    assert main(["models", "--fit", "leaves.csv", "--target", "area"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("neighbours R2", "0.438", "-1.250"):
+        assert text in shown
+
+
+def test_models_is_told_the_target(calls: Any) -> None:
+    assert main(["models", "--fit", "leaves.csv", "--target", "area"]) == 0
+    assert calls[0][2]["fit"].target == "area"
+
+
 def test_models_as_json_is_an_array(calls: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
     assert calls[0][2]["fit"] is None

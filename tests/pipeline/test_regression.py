@@ -15,12 +15,14 @@ from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.models.classifier import load_model
 from fewlabels.models.heads import RegressionHead, answers
+from fewlabels.pipeline.choosing import models
 from fewlabels.pipeline.explain import explain
 from fewlabels.pipeline.export import export
+from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.goals import Classes, Numbers, goal_of
 from fewlabels.pipeline.predict import load, predict_table
 from fewlabels.pipeline.stages import finetune as train
-from fewlabels.pipeline.stages import new_backbone
+from fewlabels.pipeline.stages import learned_rows, new_backbone
 from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.pipeline.verbs import evaluate, finetune, pretrain
 from fewlabels.report import write_report
@@ -404,6 +406,39 @@ def test_without_a_number_a_test_image_has_no_colour(numbers: Dataset) -> None:
     assert (codes[10:] == -1).all() and set(codes[:10]) == set(range(5))
     assert len(names) == 5
     assert goal_of(numbers).colours(np.arange(92, 95))[1] == ()
+
+
+@pytest.mark.medium
+def test_starts_are_scored_on_a_number(options: DataOptions) -> None:
+    """Turning the bar turns the pixels: features tell the tilt, and shuffled tilts nothing does."""
+    settings: dict[str, Any] = {"labels": 60, "device": "cpu", "reporter": QUIET}
+    rows = models("conv-32-64-64", available=True, fit=options, **settings)
+    best = rows[0]["fit"]
+    assert (best["knn"], best["labels"]) == (None, 60)
+    assert best["knn_r2"]["low"] < best["knn_r2"]["value"] < best["knn_r2"]["high"] <= 1
+    assert best["knn_r2"]["value"] > 0.5
+    assert best["logme"] > -1.4  # what nothing but the mean is worth
+    task = open_task(options, policy="auto", device="cpu", reporter=QUIET)
+    seen = learned_rows(task, 60, 0)
+    network = new_backbone(task, rows[0]["name"], 0)
+    x = features(task, network, seen)
+    around = slow_r2(x.double().numpy(), task.truth[seen])
+    assert best["knn_r2"]["value"] == pytest.approx(around, abs=1e-4)
+    with pytest.raises(DataError, match="one number"):
+        models("conv-32-64-64", available=True, fit=options, **{**settings, "labels": 1})
+
+
+def slow_r2(x: np.ndarray, numbers: np.ndarray, k: int = 5) -> float:
+    """Leave each image out in turn and average the numbers of its five nearest others."""
+    unit = x - x.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    guessed = []
+    for one in range(len(x)):
+        like = unit @ unit[one]
+        like[one] = -2
+        near = np.argsort(-like)[:k]
+        guessed.append(np.average(numbers[near], weights=np.exp(like[near] / 0.1)))
+    return float(reference.r2_score(numbers, guessed))
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def models(  # noqa: PLR0913 - one parameter a flag
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,
     label_column: flag.LabelColumn = None,
+    target: flag.Target = None,
     device: flag.DeviceFlag = flag.Device.auto,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
@@ -51,7 +52,7 @@ def models(  # noqa: PLR0913 - one parameter a flag
     def call() -> Any:
         data = None
         if fit is not None:
-            data = fewlabels.DataOptions(fit, image_size, image_column, label_column)
+            data = fewlabels.DataOptions(fit, image_size, image_column, label_column, target)
         return fewlabels.models(
             pattern,
             available=available,

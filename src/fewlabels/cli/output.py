@@ -428,7 +428,8 @@ def show_models(rows: list[Record]) -> None:
     """Print what can be started from; where it was scored, how well it suits."""
     fitted = any(row["fit"] for row in rows)
     headings = ["name", "parameters", "multiply-adds", "accuracy", "here", "input"]
-    headings += ["LogME", "neighbours %"] if fitted else []
+    numbers = any(row["fit"] and row["fit"].get("knn_r2") for row in rows)
+    headings += ["LogME", "neighbours R2" if numbers else "neighbours %"] if fitted else []
     _table("what can be started from", headings, [_model_row(row, fitted) for row in rows])
     for row in rows:
         if row.get("warning"):
@@ -446,8 +447,18 @@ def _model_row(row: Record, fitted: bool) -> list[str]:
     shown += ["" if accuracy is None else f"{percent(accuracy)} %"]
     shown += ["yes" if row["available"] else "", "x".join(map(str, row["input_size"] or []))]
     fit = row["fit"]
-    scores = ["", ""] if fit is None else [f"{fit['logme']:.3f}", percent(fit["knn"]["value"])]
+    scores = ["", ""] if fit is None else [f"{fit['logme']:.3f}", _neighbours(fit)]
     return shown + (scores if fitted else [])
+
+
+def _neighbours(fit: Record) -> str:
+    """Return the accuracy of the neighbours in percent, or their R2."""
+    from fewlabels.report.measures import measure_of
+    from fewlabels.report.words import percent
+
+    if fit["knn"] is not None:
+        return percent(fit["knn"]["value"])
+    return measure_of("r2").interval(fit.get("knn_r2"))[0]
 
 
 def show_export(result: Record) -> None:

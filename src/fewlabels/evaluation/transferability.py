@@ -43,14 +43,50 @@ def logme(features: np.ndarray, labels: np.ndarray) -> float:
     >>> logme(noise + labels[:, None], labels) > logme(noise, labels)
     True
     """
+    classes = np.unique(labels)
+    return _mean_evidence(features, (labels[:, None] == classes).astype(np.float64))
+
+
+def logme_of_numbers(features: np.ndarray, targets: np.ndarray) -> float:
+    """Return the logarithm of the maximum evidence of numbers, per number.
+
+    The same with one target, as the paper has it for regression. The numbers are standardised
+    first, so that the score does not depend on their unit: features that say nothing get
+    -(log(2 pi) + 1) / 2, about -1.419.
+
+    Parameters
+    ----------
+    features : ndarray
+        ``(n, F)``; centre them.
+    targets : ndarray
+        ``(n,)`` float.
+
+    Returns
+    -------
+    float
+        Larger is better. Only scores on the same numbers can be compared.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(60, 3))
+    >>> y = 2000 + 5 * x[:, 0] + rng.normal(size=60)
+    >>> logme_of_numbers(x - x.mean(0), y) > logme_of_numbers(x[:, 1:] - x[:, 1:].mean(0), y)
+    True
+    """
+    centred = targets.astype(np.float64) - targets.mean()
+    spread = float(centred.std())
+    return _mean_evidence(features, (centred / (spread or 1.0))[:, None])
+
+
+def _mean_evidence(features: np.ndarray, targets: np.ndarray) -> float:
+    """Return the log-evidence per row of targets ``(n, t)``, averaged over them."""
     left, values, _ = np.linalg.svd(features.astype(np.float64), full_matrices=False)
     squares = values**2  # (k,)
-    classes = np.unique(labels)
-    targets = (labels[:, None] == classes).astype(np.float64)  # (n, classes)
-    parts = (left.T @ targets) ** 2  # (k, classes)
+    parts = (left.T @ targets) ** 2  # (k, t)
     rest = np.maximum((targets**2).sum(0) - parts.sum(0), 0.0)  # what no weights can explain
-    count = len(labels)
-    best = [_evidence(squares, parts[:, c], rest[c], count) for c in range(len(classes))]
+    count = len(targets)
+    best = [_evidence(squares, parts[:, c], rest[c], count) for c in range(targets.shape[1])]
     return float(np.mean(best)) / count
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from fewlabels.core.errors import FewlabelsError, UsageError, nearest
+from fewlabels.core.errors import DataError, FewlabelsError, UsageError, nearest
 from fewlabels.evaluation.intervals import wilson
-from fewlabels.evaluation.transferability import logme
+from fewlabels.evaluation.regression import regression
+from fewlabels.evaluation.transferability import logme, logme_of_numbers
 from fewlabels.models.backbones import OURS
 from fewlabels.models.catalogue import catalogue, count
 from fewlabels.models.published import needs_backbone
@@ -22,7 +24,7 @@ from fewlabels.pipeline.starts import find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.schema import validate
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.live_probe import leave_one_out_knn
+from fewlabels.transfer.live_probe import leave_one_out_knn, leave_one_out_means
 
 LABELS = 2_000  # images at most that a score looks at: neighbours are compared each with each
 GIVEN = "given"
@@ -56,7 +58,8 @@ def models(  # noqa: PLR0913 - the flags of the command line
     starts : sequence of str
         Run folders and files to be scored as well.
     labels : int, optional
-        Labels per class that the score may read; by default all of the training images.
+        Labels per class (of a number in all) that the score may read; by default all of the
+        training images.
     seed : int
         Of the draw of labels, and of untrained networks.
     backbone : str
@@ -69,8 +72,9 @@ def models(  # noqa: PLR0913 - the flags of the command line
     -------
     list of dict
         As `fewlabels.models.catalogue.catalogue`. With `fit`, the scored ones first and the best
-        of them on top: ``fit`` holds ``logme``, ``knn`` (leave-one-out, with interval) and
-        ``labels`` (how many were read); ``warning`` names in words what suits badly.
+        of them on top: ``fit`` holds ``logme``, ``knn`` (leave-one-out accuracy, with interval),
+        of a number instead ``knn_r2``, and ``labels`` (how many were read); ``warning`` names in
+        words what suits badly.
 
     Raises
     ------
@@ -157,25 +161,33 @@ class _Scorer:
         task = open_start(
             found, self.options, policy="auto", device=self.device, reporter=self.reporter
         )
-        if task.dataset.targets is not None:
-            raise UsageError("usage.target", "starts are scored on classes", "leave the target out")
         rows = learned_rows(task, self.labels, self.seed)
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), LABELS)).astype(np.int64)]
         name, network, _ = build_backbone(found, task, self.seed)
         self.reporter.say(f"scoring {start if start != 'random' else name}")
-        x, y = features(task, network, rows), task.dataset.labels[rows]
-        share = leave_one_out_knn(x, y)
-        low, high = wilson(share * len(y), len(y))
+        x = features(task, network, rows)
         size = [task.pictures.channels, task.pictures.size, task.pictures.size]
         return {
             **count(network.cpu(), size),
             "input_size": size,
-            "fit": {
-                "logme": logme((x - x.mean(0)).numpy(), y),
-                "knn": {"value": share, "low": low, "high": high},
-                "labels": len(y),
-            },
+            "fit": _fit_of(x, task.truth[rows], of_number=task.dataset.targets is not None),
         }
+
+
+def _fit_of(x: Tensor, known: np.ndarray, *, of_number: bool) -> Row:
+    """Return how well features ``(n, F)`` suit classes, or numbers, ``(n,)``."""
+    centred = (x - x.mean(0)).numpy()
+    if not of_number:
+        share = leave_one_out_knn(x, known)
+        low, high = wilson(share * len(known), len(known))
+        knn = {"value": share, "low": low, "high": high}
+        return {"logme": logme(centred, known), "knn": knn, "knn_r2": None, "labels": len(known)}
+    guessed = leave_one_out_means(x, known)
+    if guessed is None:
+        raise DataError("data.few_labels", "one number cannot be scored on", "--labels 20 or more")
+    r2 = regression(known, guessed)["r2"]
+    score = logme_of_numbers(centred, known)
+    return {"logme": score, "knn": None, "knn_r2": r2, "labels": len(known)}
 
 
 def suits_badly(fit: Row, pixels: Row, untrained: Row) -> str | None:
@@ -190,12 +202,21 @@ def suits_badly(fit: Row, pixels: Row, untrained: Row) -> str | None:
     """
     names = {"raw pixels": pixels, "an untrained network": untrained}
     name, best = max(names.items(), key=lambda item: float(item[1]["logme"]))
-    scores = fit["logme"] < best["logme"], fit["knn"]["value"] < best["knn"]["value"]
+    (theirs, what, told_theirs), (mine, _, told_mine) = _neighbours(best), _neighbours(fit)
+    scores = fit["logme"] < best["logme"], mine < theirs
     if not any(scores):
         return None
     told = (
         f"{name} fit the labels as well or better (LogME {best['logme']:.3f} against "
-        f"{fit['logme']:.3f}, neighbours right {100 * best['knn']['value']:.0f} % against "
-        f"{100 * fit['knn']['value']:.0f} %)"
+        f"{fit['logme']:.3f}, {what} {told_theirs} against {told_mine})"
     )
     return f"suits these images badly: {told}" if all(scores) else f"may suit badly: {told}"
+
+
+def _neighbours(fit: Row) -> tuple[float, str, str]:
+    """Return the score of the neighbours, its name, and itself in words."""
+    if fit.get("knn") is not None:
+        share = float(fit["knn"]["value"])
+        return share, "neighbours right", f"{100 * share:.0f} %"
+    r2, name = (fit["knn_r2"] or {}).get("value"), "R2 of neighbours"
+    return (-np.inf, name, "unknown") if r2 is None else (float(r2), name, f"{r2:.2f}")

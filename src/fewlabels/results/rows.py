@@ -129,8 +129,9 @@ class Fit(Record):
     """How well a start suits some data, by its visible labels."""
 
     logme: float
-    knn: Interval
+    knn: Interval | None
     labels: int
+    knn_r2: Interval | None = None
 
 
 class Arm(Record):
