@@ -514,6 +514,19 @@ def test_people_read_numbers_that_were_explained(
     assert "called" not in shown
 
 
+def test_a_reconstruction_error_is_called_so(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = {"loss": 0.0625, "reconstruction_error": 0.0625}
+    library.answers["pretrain"] = TRAINED | {"final": final}
+    assert main(["pretrain", "photos"]) == 0
+    shown = capsys.readouterr().out
+    assert "reconstruction error 0.0625" in shown
+    assert "loss" not in shown
+    assert main(["pretrain", "photos", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["final"] == final
+
+
 def test_people_read_the_verdict(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,9 +16,12 @@ import fewlabels
 from fewlabels.core.errors import DataError, UsageError
 from fewlabels.explain.saliency import MAPS
 from fewlabels.pipeline.explain import explain
+from fewlabels.pipeline.frozen import features
+from fewlabels.pipeline.starts import open_model
 from fewlabels.pipeline.subjects import default_split
 from fewlabels.pipeline.surroundings import visible_rows
 from fewlabels.pipeline.task import DataOptions, open_task
+from fewlabels.pipeline.verbs import pretrain
 from fewlabels.report import write_report
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.plan import make_units
@@ -170,6 +173,44 @@ def test_the_page_shows_it(classifier: Run, encoder: Run, explained: dict[str, A
     assert "What the pre-training paints" in other
     assert "No maps: not possible: an encoder predicts nothing" in other
     assert "Do the maps depend" not in other
+
+
+def test_a_code_of_two_numbers_is_drawn_as_it_is(pictures: DataOptions, tmp_path: Path) -> None:
+    out = tmp_path / "code"
+    trained = pretrain(
+        pictures,
+        method="dense_autoencoder",
+        budget="20 steps",
+        device="cpu",
+        out=out,
+        reporter=QUIET,
+    )
+    final = trained["final"]
+    assert final["reconstruction_error"] == final["loss"] > 0
+    found = shown(out, count=2)
+    assert found["layout"] == "code"
+    with np.load(found["embedding_arrays"]) as arrays:
+        drawn, kind = arrays["xy"], arrays["kind"]
+        assert str(arrays["layout"]) == "code"
+    saved = open_model(out)
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    test = task.dataset.rows("test")
+    codes = features(task, saved.backbone, test).numpy()
+    assert codes.shape == (len(test), 2)
+    np.testing.assert_allclose(drawn[kind == "test"], codes, rtol=1e-4, atol=1e-5)
+    page = write_report(out).read_text(encoding="utf-8")
+    for text in (
+        "The code of each image",
+        "<dt>Reconstruction error</dt>",
+        "reconstruction error<",
+    ):
+        assert text in page
+    assert "final loss" not in page
+
+
+def test_longer_features_are_laid_out_by_neighbourhood(explained: dict[str, Any]) -> None:
+    assert explained["layout"] == "t-SNE"
+    assert explained["embedding_arrays"].endswith("explain-1/embedding.npz")
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,33 @@ def test_a_collapse_is_said_aloud(digits: Dataset) -> None:
     assert warning == ""
 
 
+class Code(Constant):
+    """An encoder of two numbers: brightness above and below, or the same number twice."""
+
+    num_features = num_channels = 2
+
+    def __init__(self, *, dead: bool) -> None:
+        super().__init__()
+        self.dead = dead
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        above, below = x[:, :, :4].mean((1, 2, 3)), x[:, :, 4:].mean((1, 2, 3))
+        return torch.stack([above, above if self.dead else below], 1)
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_code_of_two_numbers_is_judged_by_its_own_length(digits: Dataset) -> None:
+    probe = LiveProbe(digits, PICTURES, CPU)
+    rank, warning = probe.verdict(Code(dead=False))
+    assert 1.5 < rank <= 2
+    assert warning == ""
+    rank, warning = probe.verdict(Code(dead=True))
+    assert rank == pytest.approx(1.0, abs=0.01)
+    assert "span about 1.0 directions" in warning
+
+
 def test_the_probe_reads_the_visible_labels_only(digits: Dataset) -> None:
     rows = digits.visible(4, 0)
     torch.manual_seed(0)

@@ -151,11 +151,12 @@ def _show_target(target: Record) -> None:
 def show_training(result: Record) -> None:
     """Print what a pre-training or a fine-tune did, cost and reached."""
     from fewlabels.report.words import count, duration, memory
+    from fewlabels.results.told import told
 
     if _begin(result):
         return
     rate = result.get("images_per_second")
-    final = ", ".join(f"{k} {v:.4g}" for k, v in result["final"].items() if v is not None)
+    final = ", ".join(f"{k} {v:.4g}" for k, v in told(result["final"]).items() if v is not None)
     carried = result.get("carried") or {}
     _facts(
         [

@@ -102,7 +102,7 @@ class Autoencoder(nn.Module):
         loss = reconstruction_loss(painted, denormalise(x, self.pictures))
         step.backward(loss, "autoencoder")
         step.apply("autoencoder")
-        return {"loss": loss.detach()}
+        return {"loss": loss.detach(), "reconstruction_error": loss.detach()}
 
     def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
         """Return the pictures, what is seen of them where that is less, and their repainting."""

@@ -83,7 +83,7 @@ class DenseAutoencoder(nn.Module):
         loss = F.mse_loss(painted.float().sigmoid(), picture)
         step.backward(loss, "dense_autoencoder")
         step.apply("dense_autoencoder")
-        return {"loss": loss.detach()}
+        return {"loss": loss.detach(), "reconstruction_error": loss.detach()}
 
     def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
         """Return the pictures and their repainting."""

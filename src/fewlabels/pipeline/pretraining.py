@@ -227,7 +227,7 @@ class _Watcher:
 
     def _probe(self, method: Method, step: int) -> dict[str, float]:
         found = self.probe(method.encoder)
-        warning = self.probe.warning(found["rank"])
+        warning = self.probe.warning(found["rank"], method.encoder.num_features)
         if warning and not self.warned and step < self.log.steps:
             self.warned = True
             self.reporter.say(f"warning: {self.name}, step {step}: {warning}")

@@ -55,21 +55,31 @@ def write_explanation(
     result: dict[str, Any] = {"schema": 1, "kind": "explain", "run": str(files.folder.path)}
     result |= {"name": _name(config), "split": chosen.split, "images": rows, "target": target}
     result |= {"maps": found.checks, "folder": str(files.folder.path / files.place)}
-    result |= {"filters": None, "embedding": None, "mistakes": None}
+    result |= {"filters": None, "mistakes": None}
+    result |= {"embedding": None, "embedding_arrays": None, "layout": None}
     if filters is not None:
         arrays["filters"] = filters
         result["filters"] = files.write("filters.png", pictures.png(pictures.grid(filters)))
     if around is not None:
         arrays["near"] = around.pictures
-        map_of = (around.xy, around.label, around.kind, around.classes)
-        files.write("embedding.npz", embedding.pack(*map_of, ordered=around.ordered))
-        drawn = pictures.scatter(*map_of, ordered=around.ordered)
-        result["embedding"] = files.write("embedding.png", pictures.png(drawn))
+        result |= _write_map(files, around)
     if chosen.mistakes:
         result["mistakes"] = files.write("mistakes.json", to_json(chosen.mistakes) + "\n")
     result["arrays"] = files.write("arrays.npz", pictures.pack(arrays))
     result["paintings"] = _paintings(files.folder.path, config)
     return result | {"files": files.sums}
+
+
+def _write_map(files: Files, around: Surroundings) -> dict[str, Any]:
+    """Write the map of images, drawn and as arrays."""
+    places = (around.xy, around.label, around.kind, around.classes)
+    drawn = pictures.scatter(*places, ordered=around.ordered)
+    packed = embedding.pack(*places, ordered=around.ordered, layout=around.layout)
+    return {
+        "embedding": files.write("embedding.png", pictures.png(drawn)),
+        "embedding_arrays": files.write("embedding.npz", packed),
+        "layout": around.layout,
+    }
 
 
 def _name(config: dict[str, Any]) -> str:

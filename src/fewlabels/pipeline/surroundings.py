@@ -44,6 +44,8 @@ class Surroundings:
         Names of the labels.
     ordered : bool
         Whether they are ranges of a number.
+    layout : str
+        What the places are, see `fewlabels.explain.embedding.embedding_map`.
     """
 
     near: list[list[dict[str, Any]]]
@@ -53,6 +55,7 @@ class Surroundings:
     kind: np.ndarray
     classes: tuple[str, ...]
     ordered: bool
+    layout: str
 
 
 def visible_rows(task: Task, config: dict[str, Any]) -> np.ndarray:
@@ -108,7 +111,7 @@ def surroundings(
     first = min(len(labelled), UNLABELLED, len(bank))
     rest = np.arange(len(bank))[len(labelled[:BANK]) :][:UNLABELLED]
     held = features(task, backbone, test) if len(test) else known[:0]
-    xy = embedding_map(torch.cat([known[:first], known[rest], held]))
+    xy, layout = embedding_map(torch.cat([known[:first], known[rest], held]))
     # Hidden from the user's eyes as from the model's, but where a look at test was counted.
     read = np.concatenate([bank[:first], test if test_labels else test[:0]])
     codes, classes = task.goal.colours(read)
@@ -117,7 +120,7 @@ def surroundings(
     label[len(xy) - (len(read) - first) :] = codes[first:]
     kind = np.repeat(["labelled", "unlabelled", "test"], [first, len(rest), len(test)])
     ordered = dataset.targets is not None
-    return Surroundings(near, np.stack(seen), xy, label, kind, classes, ordered)
+    return Surroundings(near, np.stack(seen), xy, label, kind, classes, ordered, layout)
 
 
 def _place(bank: np.ndarray, row: int) -> int:

@@ -24,6 +24,7 @@ from fewlabels.report.reading import Folder, Training, read_folder
 from fewlabels.report.single import single_run
 from fewlabels.report.words import Record, record
 from fewlabels.results.files import write_atomic
+from fewlabels.results.told import RECONSTRUCTION
 
 _WIDE, _NARROW = 960, 340
 # C0 controls are not allowed in HTML; names read from disk may hold them.
@@ -170,7 +171,8 @@ def _training(one: Training) -> Record:
     probes = [("live probe", "probe"), ("training", "plain_train_accuracy")]
     probes.append(("validation", "val_accuracy"))
     shares = [("live probe", "probe_r2"), ("training", "plain_train_r2"), ("validation", "val_r2")]
-    kinds = (("loss", losses, False), ("accuracy, %", probes, True), ("R²", shares, False))
+    loss = "reconstruction error" if RECONSTRUCTION in one.curves else "loss"
+    kinds = ((loss, losses, False), ("accuracy, %", probes, True), ("R²", shares, False))
     for words_of, keys, share in kinds:
         drawn = [(name, one.curves[key]) for name, key in keys if key in one.curves]
         if drawn:
@@ -200,4 +202,6 @@ def _map(folder: Folder, classes: list[str]) -> maps.EmbeddingMap | None:
     if found is None:
         return None
     names = found.classes or classes
-    return maps.embedding_map(found.xy, found.label, found.kind, names, ordered=found.ordered)
+    return maps.embedding_map(
+        found.xy, found.label, found.kind, names, ordered=found.ordered, layout=found.layout
+    )

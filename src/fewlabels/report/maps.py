@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fewlabels.report import svg
 from fewlabels.report.figures import COLOURS
+from fewlabels.report.measures import plain
 from fewlabels.report.words import shortened
 
 _MAP_POINTS = 6000
@@ -18,7 +19,10 @@ _KINDS = (("unlabelled", 2.2), ("test", 3.4), ("labelled", 8.0))
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingMap:
-    """The map and where its names go, in percent of its width and height."""
+    """The map and where its names go, in percent of its width and height.
+
+    `code` tells the ranges of the two numbers where the places are the code itself, else nothing.
+    """
 
     picture: Markup
     names: list[tuple[str, int, float, float]]
@@ -26,6 +30,7 @@ class EmbeddingMap:
     shown: int
     total: int
     ordered: bool
+    code: str
 
 
 def embedding_map(
@@ -35,6 +40,7 @@ def embedding_map(
     classes: list[str],
     *,
     ordered: bool = False,
+    layout: str = "t-SNE",
 ) -> EmbeddingMap:
     """Draw images as points, coloured by class, with the labelled ones ringed.
 
@@ -48,6 +54,8 @@ def embedding_map(
         Names by label; a label beyond them is shown as its number.
     ordered : bool
         Whether they are ranges of a number, from low to high: coloured from pale to strong.
+    layout : str
+        ``code`` where the places are what the encoder itself says of each image.
     """
     keep = _thinned_rows(kind)
     at, width, height = _fitted(xy[keep])
@@ -63,7 +71,15 @@ def embedding_map(
     placed = [(n, c, 100 * x / width, 100 * y / height) for n, c, x, y in names]
     picture = svg.figure(width, height, "map of the images as the network sees them", "map", parts)
     shown = placed if len(known) <= 20 else []
-    return EmbeddingMap(picture, shown, len(known) > COLOURS, len(keep), len(xy), ordered)
+    code = _ranges(xy) if layout == "code" else ""
+    return EmbeddingMap(picture, shown, len(known) > COLOURS, len(keep), len(xy), ordered, code)
+
+
+def _ranges(xy: NDArray[np.float64]) -> str:
+    """Return the ranges of both numbers in words."""
+    left, bottom = (plain(float(value)) for value in xy.min(0))
+    right, top = (plain(float(value)) for value in xy.max(0))
+    return f"{left} to {right} across, {bottom} to {top} upwards"
 
 
 def _thinned_rows(kind: NDArray[np.str_]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fewlabels.core.errors import DataError, FewlabelsError
 from fewlabels.report.words import Record, method_title, number, record, records
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.told import RECONSTRUCTION
 
 T = TypeVar("T")
 _UNREADABLE = (OSError, ValueError, KeyError, BadZipFile, RecursionError, EOFError, FewlabelsError)
@@ -36,6 +37,8 @@ class Embedding:
         Class names stored beside the points; may be empty.
     ordered : bool
         Whether they are ranges of a number, from low to high.
+    layout : str
+        ``code``, ``PCA`` or ``t-SNE``: what the places are.
     """
 
     xy: NDArray[np.float64]
@@ -43,6 +46,7 @@ class Embedding:
     kind: NDArray[np.str_]
     classes: list[str]
     ordered: bool = False
+    layout: str = "t-SNE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +207,13 @@ def _embedding(file: Path) -> Embedding:
         kind = np.asarray(arrays["kind"], dtype=np.str_)
         classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else []
         ordered = bool(arrays["ordered"]) if "ordered" in arrays else False
+        layout = str(arrays["layout"]) if "layout" in arrays else "t-SNE"
     if xy.ndim != 2 or xy.shape[1] != 2 or not len(xy) == len(label) == len(kind):
         raise ValueError(f"xy {xy.shape}, label {label.shape} and kind {kind.shape} do not fit")
     good = np.isfinite(xy).all(axis=1)
     if not good.any():
         raise ValueError("no finite point")
-    return Embedding(xy[good], label[good], kind[good], classes, ordered)
+    return Embedding(xy[good], label[good], kind[good], classes, ordered, layout)
 
 
 def _trainings(folder: Folder) -> list[Training]:
@@ -244,7 +249,16 @@ def _training(place: Path, root: Path, rows: list[Record], about: Record) -> Tra
     name = "" if place == root else place.name
     title = method_title(about["method"]) if about.get("method") else name or "Training"
     accuracies = ("probe", "val_accuracy", "plain_train_accuracy")
-    keys = ("loss", "val_loss", *accuracies, "probe_r2", "val_r2", "plain_train_r2", "rank")
+    keys = (
+        "loss",
+        RECONSTRUCTION,
+        "val_loss",
+        *accuracies,
+        "probe_r2",
+        "val_r2",
+        "plain_train_r2",
+        "rank",
+    )
     curves = {key: curve for key in keys if len(curve := _curve(rows, key)) > 1}
     seconds = [s for row in rows if (s := number(row.get("seconds"))) is not None]
     stopping = record(about.get("stopping"))

@@ -7,6 +7,7 @@ from fewlabels.report.health import likeness_facts
 from fewlabels.report.measures import measure_of
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record
+from fewlabels.results.told import RECONSTRUCTION, told
 
 _EMPTY: Record = {
     "statements": [],
@@ -120,6 +121,12 @@ def _probe_tile(results: Record) -> tuple[str, str, str, str]:
     return "Live probe", probe, unit, f"{spread} leave-one-out neighbours".strip()
 
 
+def _reconstruction_tile(results: Record) -> tuple[str, str, str, str]:
+    error = number(record(results.get("final")).get(RECONSTRUCTION))
+    value = words.MISSING if error is None else f"{error:.4g}"
+    return "Reconstruction error", value, "", "mean square, pixels from 0 to 1"
+
+
 def _tiles(results: Record, evaluation: Record) -> list[Record]:
     accuracy, spread = words.interval(evaluation.get("accuracy"))
     f1, f1_spread = words.interval(evaluation.get("f1_macro"))
@@ -129,6 +136,7 @@ def _tiles(results: Record, evaluation: Record) -> list[Record]:
         ("Macro F1", f1, "%", f1_spread),
         *_number_tiles(evaluation),
         _probe_tile(results),
+        _reconstruction_tile(results),
         (
             "Time",
             words.duration(results.get("seconds")),
@@ -164,6 +172,10 @@ def _facts(results: Record) -> list[tuple[str, str]]:
         ("peak memory", words.memory(results.get("peak_memory_mb"))),
         ("validation", str(record(results.get("stopping")).get("said") or "")),
         *((f"{label}, by its features", v) for label, v, _ in _likeness(results)),
-        *((f"final {key}", f"{v:.4g}") for key, x in final.items() if (v := number(x)) is not None),
+        *(
+            (f"final {k}", f"{v:.4g}")
+            for k, x in told(final).items()
+            if (v := number(x)) is not None
+        ),
     ]
     return [(label, value) for label, value in facts if value and value != words.MISSING]

@@ -5,7 +5,7 @@ Unknown or unbounded is null; an interval covers 95 %.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -203,6 +203,8 @@ class ExplainResult(Versioned):
     embedding: str | None
     paintings: str | None
     target: Target | None = None
+    embedding_arrays: str | None = None
+    layout: Literal["code", "PCA", "t-SNE"] | None = None
 
 
 class RunResult(Versioned):

@@ -72,11 +72,11 @@ def _write_map(
     held = test[np.linspace(0, len(test) - 1, min(len(test), TEST)).astype(np.int64)]
     labelled = rows[:UNLABELLED]
     places = np.concatenate([labelled, others, held])
-    xy = embedding_map(features(task, classifier.backbone, places))
+    xy, layout = embedding_map(features(task, classifier.backbone, places))
     # The labels of the unlabelled are hidden from the user's eyes as from the models'.
     codes, names = task.goal.colours(np.concatenate([labelled, held]))
     first, rest = codes[: len(labelled)], codes[len(labelled) :]
     label = np.concatenate([first, np.full(len(others), -1), rest])
     kind = np.repeat(["labelled", "unlabelled", "test"], [len(labelled), len(others), len(held)])
-    packed = pack(xy, label, kind, names, ordered=not task.num_classes)
+    packed = pack(xy, label, kind, names, ordered=not task.num_classes, layout=layout)
     run.write_bytes("figures/embedding.npz", packed)

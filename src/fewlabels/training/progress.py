@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fewlabels.core import processes
+from fewlabels.results.told import told
 
 Advance = Callable[..., None]
 
@@ -131,4 +132,4 @@ class _Clock:
 
 
 def _values(metrics: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return " ".join(f"{name} {value:.4g}" for name, value in told(metrics).items())

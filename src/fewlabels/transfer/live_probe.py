@@ -16,7 +16,7 @@ from fewlabels.transfer.features import extract
 
 PROBES = 8  # times the probe is taken in a run
 IMAGES = 512
-COLLAPSED_RANK = 3.0
+COLLAPSED_RANK = 3.0  # of a code of five numbers or more; see `collapsed_below`
 
 
 def effective_rank(features: Tensor) -> float:
@@ -46,6 +46,20 @@ def effective_rank(features: Tensor) -> float:
     shares = values / total
     shares = shares[shares > 1e-12]
     return float(torch.exp(-(shares * shares.log()).sum()))
+
+
+def collapsed_below(length: int) -> float:
+    """Return the effective rank below which features of this length have collapsed.
+
+    A code of two numbers cannot span three directions: a short code has collapsed where it spans
+    less than half-way from one direction to all of its own.
+
+    Examples
+    --------
+    >>> collapsed_below(2), collapsed_below(4), collapsed_below(512)
+    (1.5, 2.5, 3.0)
+    """
+    return min(COLLAPSED_RANK, (1 + length) / 2)
 
 
 def leave_one_out_knn(features: Tensor, labels: np.ndarray, *, k: int = 5) -> float:
@@ -168,11 +182,19 @@ class LiveProbe:
     def verdict(self, encoder: Backbone) -> tuple[float, str]:
         """Return the rank and a warning in words, empty when all is well."""
         rank = effective_rank(self._features(encoder, self.sample))
-        return rank, self.warning(rank)
+        return rank, self.warning(rank, encoder.num_features)
 
-    def warning(self, rank: float) -> str:
-        """Return a warning in words where the rank is that of a collapsed encoder, else nothing."""
-        if len(self.sample) <= 2 * COLLAPSED_RANK or rank >= COLLAPSED_RANK:
+    def warning(self, rank: float, length: int) -> str:
+        """Return a warning in words where the rank is that of a collapsed encoder, else nothing.
+
+        Parameters
+        ----------
+        rank : float
+            Of its features.
+        length : int
+            Of a feature vector.
+        """
+        if len(self.sample) <= 2 * COLLAPSED_RANK or rank >= collapsed_below(length):
             return ""
         return (
             f"the encoder has collapsed: its features of {len(self.sample)} images span "
