@@ -14,6 +14,7 @@ from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.models.classifier import load_model
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.pipeline.verbs import evaluate, finetune
+from fewlabels.report import write_report
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
@@ -166,6 +167,11 @@ def test_a_colour_encoder_takes_grey_images(
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).convert("L").save(target)
     found = fit(DataOptions(str(tmp_path / "grey")), tmp_path / "run", start=str(encoder[0]))
+    changed = [row for row in found["tensors"] if row["fate"] != "carried"]
+    assert [(row["before"][1], row["shape"][1]) for row in changed] == [(3, 1)]
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    table = page.partition('id="tensors"')[2].partition("</section>")[0]
+    assert f"<bdi>{changed[0]['name']}</bdi>" in table and "reshaped" in table
     assert found["carried"]["reshaped"] == 1
     mine, theirs = load_model(tmp_path / "run/model"), load_model(encoder[0] / "model")
     assert (mine.pictures.channels, theirs.pictures.channels) == (1, 3)

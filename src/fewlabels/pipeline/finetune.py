@@ -298,7 +298,7 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> N
         "transfer": job.transfer,
         "start": job.start.name,
         "carried": tensors,
-        "tensors": [asdict(one) for one in fates] if _told(job) else [],
+        "tensors": [asdict(one) for one in fates] if _told(job, fates) else [],
         "labels": task.goal.counts(job.rows),
         "val": val,
         "inspect": task.dataset.report,
@@ -318,8 +318,10 @@ def _settle(run: RunFolder, job: Job, head: nn.Module | None) -> int:
     return processes.by_main(lambda: int(read_json(path)["steps"]))
 
 
-def _told(job: Job) -> bool:
+def _told(job: Job, fates: list[Fate]) -> bool:
     """Say whether the fate of every tensor is of interest: where not all simply stay."""
+    if job.start.kind == "run" and job.transfer != "structure":
+        return any(one.fate != "carried" for one in fates)
     return job.transfer == "structure" or job.start.kind == "published"
 
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from fewlabels.report import (
     explained,
+    fates,
     figures,
     findings,
     health,
@@ -95,6 +96,7 @@ def _context(folder: Folder) -> dict[str, Any]:
         "trainings": [_training(one) for one in folder.trainings],
         "map": _map(folder, names or list(record(inspected.get("classes")))),
         "explained": explained.explanation(folder.explained),
+        "fates": fates.fates(folder.results),
         "paintings": explained.paintings(folder.paintings),
         "health": health.data_health(inspected),
         "settings": health.settings(folder),
