@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,9 @@ def test_an_encoder_has_neighbours_and_paintings_but_no_maps(encoder: Run) -> No
     assert not any(row["shown"] for row in found["maps"])
     assert "predicts nothing" in found["maps"][0]["reason"]
     assert Path(found["paintings"]).exists()
-    with np.load(encoder[0] / "figures" / "paintings.npz") as painted:
+    (one,) = found["painted"]
+    assert (one["encoder"], one["picture"]) == (None, found["paintings"])
+    with np.load(one["arrays"]) as painted:
         assert painted["picture"].shape == painted["painted"].shape == (8, 16, 16, 3)
     sums = json.loads((encoder[0] / "checksums.json").read_text())["files"]
     assert {"figures/paintings.npz", "figures/paintings.png"} <= sums.keys()
@@ -206,6 +209,24 @@ def test_a_code_of_two_numbers_is_drawn_as_it_is(pictures: DataOptions, tmp_path
     ):
         assert text in page
     assert "final loss" not in page
+
+
+def test_paintings_of_a_comparisons_encoders_are_found(
+    classifier: Run, encoder: Run, tmp_path: Path
+) -> None:
+    """Those of the start come first, then those of the encoders of a comparison."""
+    run = tmp_path / "run"
+    shutil.copytree(classifier[0], run, ignore=shutil.ignore_patterns("records"))
+    for name in ("b", "a"):
+        shutil.copytree(encoder[0] / "figures", run / "encoders" / name / "figures")
+    (run / "encoders" / "none").mkdir()
+    found = shown(run, count=1, maps=["occlusion"])
+    start = found["painted"][0]
+    assert found["paintings"] == start["picture"] == str(encoder[0] / "figures/paintings.png")
+    assert [one["encoder"] for one in found["painted"][1:]] == ["a", "b"]
+    for one in found["painted"]:
+        with np.load(one["arrays"]) as arrays:
+            assert {"picture", "painted"} <= set(arrays.files)
 
 
 def test_longer_features_are_laid_out_by_neighbourhood(explained: dict[str, Any]) -> None:

@@ -88,7 +88,9 @@ def explain(  # noqa: PLR0913 - the flags of the command line
     -------
     dict
         ``images``, ``maps`` (which were shown, and why others were not), ``folder`` with a PNG
-        for each image, and ``arrays``, an ``.npz`` file with everything that was drawn.
+        for each image; and the paths of ``.npz`` files: ``arrays`` with views, maps, neighbours and
+        filters, ``embedding_arrays`` with the map of images, and in each of ``painted`` the
+        ``arrays`` of what a pre-training has painted.
 
     Raises
     ------

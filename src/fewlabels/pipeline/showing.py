@@ -66,7 +66,8 @@ def write_explanation(
     if chosen.mistakes:
         result["mistakes"] = files.write("mistakes.json", to_json(chosen.mistakes) + "\n")
     result["arrays"] = files.write("arrays.npz", pictures.pack(arrays))
-    result["paintings"] = _paintings(files.folder.path, config)
+    painted = _painted(files.folder.path, config)
+    result |= {"paintings": painted[0]["picture"] if painted else None, "painted": painted}
     return result | {"files": files.sums}
 
 
@@ -86,11 +87,17 @@ def _name(config: dict[str, Any]) -> str:
     return str((config.get("data") or {}).get("data") or "")
 
 
-def _paintings(folder: Path, config: dict[str, Any]) -> str | None:
-    """Return where the pictures lie that the pre-training has left, in this run or in its start."""
+def _painted(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what pre-trainings have left: this run's own, its start's, those of its encoders."""
     start = (config.get("settings") or {}).get("start")
-    for place in (folder, *([Path(str(start))] if start else [])):
-        found = place / "figures" / "paintings.png"
-        if found.exists():
-            return str(found)
-    return None
+    places = [folder, *([Path(str(start))] if start else [])]
+    places += sorted((folder / "encoders").glob("*"))
+    return [
+        {
+            "encoder": None if place == folder else place.name,
+            "picture": str(place / "figures" / "paintings.png"),
+            "arrays": str(place / "figures" / "paintings.npz"),
+        }
+        for place in places
+        if (place / "figures" / "paintings.npz").exists()
+    ]

@@ -278,3 +278,11 @@ class MapCheck(Record):
     shown: bool
     correlation: float | None
     reason: str
+
+
+class Painted(Record):
+    """What one pre-training has painted: a picture, and the same as arrays."""
+
+    encoder: str | None
+    picture: str
+    arrays: str

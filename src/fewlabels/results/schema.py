@@ -26,6 +26,7 @@ from fewlabels.results.rows import (
     ListedCell,
     MapCheck,
     MissingCell,
+    Painted,
     Prediction,
     Quarantined,
     Record,
@@ -205,6 +206,7 @@ class ExplainResult(Versioned):
     target: Target | None = None
     embedding_arrays: str | None = None
     layout: Literal["code", "PCA", "t-SNE"] | None = None
+    painted: list[Painted] = Field(default_factory=list)
 
 
 class RunResult(Versioned):
