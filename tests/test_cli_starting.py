@@ -64,6 +64,26 @@ def test_models(calls: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "warning: torchvision:alexnet.imagenet1k_v1 suits these images badly" in shown
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_pipe_gets_every_row_and_a_terminal_the_first(
+    terminal: bool,
+    calls: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [ROW | {"name": f"network{i:03d}-{'x' * 90}"} for i in range(90)]
+    choosing = sys.modules["fewlabels.pipeline.choosing"]
+    monkeypatch.setattr(choosing, "models", lambda *_, **__: rows)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert "network019" in shown
+    assert ("network089" in shown) == (not terminal)
+    assert (rows[0]["name"] in shown) == (not terminal)  # on one line, to be searched for
+    assert ("... and 70 more; --json shows all, and so does a pipe" in shown) == terminal
+
+
 def test_models_on_a_number(
     calls: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 _WIDTH = 110  # of what goes into a file or a pipe, where there is no terminal to fit
+_WHOLE = 400  # of a table that is not to be folded: wider than any of ours
 _MANY = 20  # rows; a longer list is cut, and says so
 _SCORES = {
     "accuracy": "accuracy",
@@ -24,10 +25,10 @@ _SCORES = {
 }
 
 
-def _console() -> Console:
+def _console(piped: int = _WIDTH) -> Console:
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else _WIDTH
+    width = None if sys.stdout.isatty() else piped
     return Console(width=width, markup=False, highlight=False, emoji=False)
 
 
@@ -42,19 +43,30 @@ def _facts(rows: list[tuple[str, str]]) -> None:
             _say(f"{label + ':':<18}{value}")
 
 
-def _table(title: str, headings: list[str], rows: list[list[str]]) -> None:
-    """Print a table whose first column is text and whose others are numbers."""
+def _table(
+    title: str, headings: list[str], rows: list[list[str]], *, whole: bool = False, hint: str = ""
+) -> None:
+    """Print a table whose first column is text and whose others are numbers.
+
+    Parameters
+    ----------
+    whole : bool
+        Every row, each on a line of its own however long, as what is searched or kept must be.
+    hint : str
+        What else shows the rows that are left out, beside ``--json``.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", overflow="fold")
-    for row in rows[:_MANY]:
+    most = len(rows) if whole else _MANY
+    for row in rows[:most]:
         table.add_row(*row)
-    _console().print(table)
-    if len(rows) > _MANY:
-        _say(f"... and {len(rows) - _MANY} more; --json shows all")
+    _console(_WHOLE if whole else _WIDTH).print(table)
+    if len(rows) > most:
+        _say(f"... and {len(rows) - most} more; --json shows all{hint}")
 
 
 def _warn(result: Record) -> None:
@@ -431,7 +443,10 @@ def show_models(rows: list[Record]) -> None:
     headings = ["name", "parameters", "multiply-adds", "accuracy", "here", "input"]
     numbers = any(row["fit"] and row["fit"].get("knn_r2") for row in rows)
     headings += ["LogME", "neighbours R2" if numbers else "neighbours %"] if fitted else []
-    _table("what can be started from", headings, [_model_row(row, fitted) for row in rows])
+    shown = [_model_row(row, fitted) for row in rows]
+    hint = ", and so does a pipe; fewlabels models NAME shows what has NAME in its name"
+    whole = not sys.stdout.isatty()
+    _table("what can be started from", headings, shown, whole=whole, hint=hint)
     for row in rows:
         if row.get("warning"):
             _say(f"warning: {row['name']} {row['warning']}")
