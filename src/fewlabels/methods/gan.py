@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewlabels.core.errors import UsageError
 from fewlabels.core.types import Backbone, Batch, Pictures, Step
 from fewlabels.data.augment import Policies, Policy, augment, denormalise, normalise
 from fewlabels.models.generators import Generator
@@ -83,6 +85,11 @@ class GAN(nn.Module):
     policies : Policies
         Of which only the flip is used: what is changed would be forged in its changed form.
     config : GANConfig, optional
+
+    Raises
+    ------
+    UsageError
+        For a backbone with a layer that has no second derivative.
     """
 
     def __init__(
@@ -98,6 +105,7 @@ class GAN(nn.Module):
         self.flip = Policy(flip=policies.views.flip)
         self.encoder = encoder
         self.judge = nn.Linear(encoder.num_features, 1)
+        self._refuse_once_differentiable()
         self.generator = Generator(self.config.code, pictures.size, pictures.channels)
         rate, betas = self.config.lr, (self.config.beta1, 0.999)
         judges = [*self.encoder.parameters(), *self.judge.parameters()]
@@ -151,7 +159,32 @@ class GAN(nn.Module):
     def _penalty(self, real: Tensor) -> Tensor:
         """Return R1 on a batch, in full precision: it is a derivative of a derivative."""
         x = real.detach().requires_grad_(True)
-        return gradient_penalty(self._score(x), x)
+        with sdpa_kernel(SDPBackend.MATH):  # faster kinds of attention have one derivative only
+            scores = self._score(x)
+        return gradient_penalty(scores, x)
+
+    def _refuse_once_differentiable(self) -> None:
+        """Try the penalty, because not every layer of a library has a second derivative."""
+        weight = next(self.encoder.parameters(), self.judge.weight)
+        blank = torch.zeros(1, self.pictures.channels, self.pictures.size, self.pictures.size)
+        self.encoder.eval()
+        try:
+            self.judge.to(weight.device)
+            trained = [*self.encoder.parameters(), *self.judge.parameters()]
+            penalty = self._penalty(blank.to(weight.device))
+            torch.autograd.grad(penalty, trained, allow_unused=True)
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
+            what = str(error).partition("derivative for ")[2].partition(" ")[0]
+            raise UsageError(
+                "usage.backbone",
+                "the GAN's penalty needs second derivatives, and a layer of this backbone "
+                f"({what}) has none",
+                "another --backbone such as tiny or resnet18, or another --method",
+            ) from error
+        finally:
+            self.encoder.train()
 
     def paint(self, batch: Batch, key: torch.Generator) -> dict[str, Tensor]:
         """Return forgeries, as many as there are images."""
