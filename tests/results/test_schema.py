@@ -74,9 +74,18 @@ MODEL = {
     **{"available": True, "fit": {"logme": -0.1, "knn": INTERVAL, "labels": 4}},
 }
 EXPORT = {"path": "out", "format": "timm", "max_abs_difference": 0.0, "bytes": 3}
+CELLS = {
+    "run": "runs/a",
+    "cells": [
+        {
+            **{"id": "0f", "arm": "a", "shots": 4, "done": False, "failed": "the loss is nan"},
+            "streams": {"split": 0, "labels": 1, "pretraining": None, "training": 7},
+        }
+    ],
+}
 EXAMPLES: dict[str, dict[str, Any]] = {
     **{"inspect": INSPECT, "pretrain": PRETRAIN, "finetune": FINETUNE, "evaluate": EVALUATE},
-    **{"compare": COMPARE, "cell": CELL, "run": RUN, "predict": PREDICT},
+    **{"compare": COMPARE, "cell": CELL, "cells": CELLS, "run": RUN, "predict": PREDICT},
     **{"models": MODEL, "export": EXPORT, "explain": EXPLAIN},
 }
 
