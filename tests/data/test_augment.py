@@ -488,6 +488,33 @@ def test_light_changes_are_lighter() -> None:
         assert light < strong
 
 
+def tilts(policy: Policy) -> np.ndarray:
+    """Return by how many degrees an upright bar leans in 60 views, by its second moments."""
+    picture = torch.zeros(60, 3, 32, 32, dtype=torch.uint8)
+    picture[:, :, 6:26, 14:18] = 255
+    light = augment(batch_of(picture), RAW, policy, seed=1).mean(1).clamp(min=0).numpy()
+    y, x = np.mgrid[:32, :32]
+    found = []
+    for one in light:
+        weight = one / one.sum()
+        dx, dy = x - (weight * x).sum(), y - (weight * y).sum()
+        across, up, both = ((weight * w).sum() for w in (dx * dx, dy * dy, dx * dy))
+        found.append(np.degrees(0.5 * np.arctan2(2 * both, up - across)))
+    return np.array(found)
+
+
+def test_photos_are_turned_only_where_that_was_asked_for() -> None:
+    straight = {"brightness": 0.0, "contrast": 0.0, "crop": (1.0, 1.0)}
+    plain_tilts = tilts(replace(POLICIES["natural"].light, **straight))
+    turned = tilts(replace(POLICIES["turned"].light, **straight))
+    assert np.abs(plain_tilts).max() < 0.5
+    assert 10 < np.abs(turned).max() <= 16
+    assert (turned > 3).any() and (turned < -3).any()
+    natural, other = POLICIES["natural"], POLICIES["turned"]
+    for mine, theirs in ((other.views, natural.views), (other.light, natural.light)):
+        assert replace(mine, rotate=0.0, shift=0.0) == theirs
+
+
 def test_writing_is_never_mirrored() -> None:
     assert POLICIES["digits"].views.flip == POLICIES["digits"].light.flip == 0.0
 

@@ -151,7 +151,8 @@ Change = Annotated[
 Policy = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Augmentation: natural, digits, medical or none; auto looks at them."
+        metavar="NAME",
+        help="Augmentation: natural, turned, digits, medical or none; auto looks at them.",
     ),
 ]
 Imbalance = Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +62,30 @@ class Policies:
     light: Policy
 
 
+# Photographs. SimCLR's CIFAR-10 recipe: crop area 0.2-1, jitter strength 0.5 at p 0.8,
+# grey at p 0.2, no blur at 32 pixels. Light: a crop, which shifts as well, and a flip.
+_NATURAL = Policies(
+    views=Policy(
+        crop=(0.2, 1.0),
+        ratio=4 / 3,
+        flip=0.5,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        jitter=0.8,
+        grey=0.2,
+    ),
+    light=Policy(crop=(0.6, 1.0), ratio=4 / 3, flip=0.5, brightness=0.2, contrast=0.2),
+)
+
 POLICIES: dict[str, Policies] = {
-    # Photographs. SimCLR's CIFAR-10 recipe: crop area 0.2-1, jitter strength 0.5 at p 0.8,
-    # grey at p 0.2, no blur at 32 pixels. Light: the usual shift and flip.
-    "natural": Policies(
-        views=Policy(
-            crop=(0.2, 1.0),
-            ratio=4 / 3,
-            flip=0.5,
-            brightness=0.4,
-            contrast=0.4,
-            saturation=0.4,
-            hue=0.1,
-            jitter=0.8,
-            grey=0.2,
-        ),
-        light=Policy(crop=(0.6, 1.0), ratio=4 / 3, flip=0.5, brightness=0.2, contrast=0.2),
+    "natural": _NATURAL,
+    # Photographs without a fixed upright, as from a hand-held camera or from above: also turned by
+    # half of AutoAugment's largest angle (Cubuk et al. 2019), and shifted beyond the crop.
+    "turned": Policies(
+        views=replace(_NATURAL.views, rotate=15.0, shift=0.1),
+        light=replace(_NATURAL.light, rotate=15.0, shift=0.1),
     ),
     # Writing: a mirrored or upside-down character is another character.
     "digits": Policies(
