@@ -89,7 +89,10 @@ def test_one_seed_or_one_draw_is_the_t_interval_of_the_rest():
 
 
 def test_crossed_agrees_with_a_two_way_analysis_of_variance():
-    """Components from the textbook's expected mean squares, where none is negative."""
+    """Components from the textbook's expected mean squares, where none is negative.
+
+    The standard error takes the mean squares of few degrees of freedom at their medians.
+    """
     cells = table(np.random.default_rng(3), 4, 6, (0.05, 0.05, 0.01))
     rows, columns = cells.mean(axis=1), cells.mean(axis=0)
     ss_rows = 6 * ((rows - cells.mean()) ** 2).sum()
@@ -98,7 +101,11 @@ def test_crossed_agrees_with_a_two_way_analysis_of_variance():
     rest = ss_rest / 15
     seeds, draws = (ss_rows / 3 - rest) / 6, (ss_columns / 5 - rest) / 4
     assert min(seeds, draws) > 0
-    assert crossed(cells).se == pytest.approx(np.sqrt(seeds / 4 + draws / 6 + rest / 24))
+    found = crossed(cells)
+    told = (found.components.pretraining, found.components.draws, found.components.rest)
+    assert told == pytest.approx(np.sqrt([seeds, draws, rest]))
+    high = [ss_rows / stats.chi2.median(3), ss_columns / stats.chi2.median(5)]
+    assert found.se == pytest.approx(np.sqrt((sum(high) - rest) / 24))
 
 
 def test_a_single_cell_or_split_has_no_interval():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fewlabels.evaluation.cells import Design, design_of
-from fewlabels.evaluation.planning import half_width_forecast
-from fewlabels.evaluation.verdicts import compare_arms, holm, mean_interval, verdict_table
+from fewlabels.evaluation.cells import design_of
+from fewlabels.evaluation.family import holm
+from fewlabels.evaluation.verdicts import compare_arms, mean_interval, verdict_table
 
 
 def cell(arm, value, *, split=0, labels=0, pretraining=None, training=0, shots=4, **more):
@@ -190,16 +190,6 @@ def test_an_arm_against_itself_is_rarely_decided_over_splits():
     assert false_verdicts(make, 600) <= slack(600)
 
 
-def test_holm_by_hand():
-    # R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm") -> 0.03 0.06 0.06 0.02
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
-    with_gap = holm([0.01, math.nan])
-    assert with_gap[0] == 0.02
-    assert math.isnan(with_gap[1])
-
-
 def test_the_declared_verdict_stands_alone_and_the_rest_are_corrected():
     rng = np.random.default_rng(0)
     cells = []
@@ -229,13 +219,39 @@ def test_a_declared_verdict_may_have_another_baseline():
 def test_image_scores_widen_the_verdict():
     rng = np.random.default_rng(0)
     cells = [*arm_cells("a", rng.normal(0.6, 0.01, (3, 5))), *arm_cells("b", [0.5] * 5)]
-    images = {("a", 4): rng.random(100), ("b", 4): rng.random(100)}
+    a, b = rng.random(100), rng.random(100)
+    images = {("a", 4): {0: a}, ("b", 4): {0: b}}
     plain = verdict_table(cells, {}, ["a"], "b")[0]
     wide = verdict_table(cells, {}, ["a"], "b", images=images)[0]
-    added = (images["a", 4] - images["b", 4]).var(ddof=1) / 100
+    added = (a - b).var(ddof=1) / 100
     assert wide["se"] ** 2 == pytest.approx(plain["se"] ** 2 + added)
     assert "choice of test images" in plain["note"]
     assert wide["note"] == ""
+    assert wide["components"]["images"] == pytest.approx(math.sqrt(added))
+    assert plain["components"]["images"] is None
+    with pytest.raises(ValueError, match="must pair"):
+        verdict_table(cells, {}, ["a"], "b", images={**images, ("b", 4): {0: b[:50]}})
+
+
+def test_repeated_splits_share_no_more_than_their_test_images_vary():
+    """The overlap correction takes the spread of test images where it is known, else all of it."""
+    rng = np.random.default_rng(0)
+    cells = [*split_cells("a", rng.normal(0.6, 0.05, 5)), *split_cells("b", [0.5] * 5)]
+    design = design_of(cells, overlap=0.125)
+
+    def se(size):
+        images = {
+            (arm, 4): {s: size * np.random.default_rng(seed + s).random(200) for s in range(5)}
+            for arm, seed in (("a", 0), ("b", 50))
+        }
+        return verdict_table(cells, {}, ["a"], "b", design=design, images=images)[0]["se"]
+
+    plain = verdict_table(cells, {}, ["a"], "b", design=design)[0]["se"]
+    within = plain**2 / (1 / 5 + 0.125) / 5  # of the mean of five splits that shared nothing
+    little = (np.random.default_rng(0).random(200) - np.random.default_rng(50).random(200)).var()
+    assert se(100.0) == pytest.approx(plain)
+    assert se(0.0) ** 2 == pytest.approx(within)
+    assert se(0.1) ** 2 - within == pytest.approx(0.125 * 0.01 * little / 200, rel=0.2)
 
 
 def test_designs_are_told_apart_by_the_streams():
@@ -250,23 +266,3 @@ def test_bands_stay_between_nothing_and_everything():
     found = mean_interval(cells, design=design_of(cells))
     assert found.low < found.value < found.high == 1.0
     assert mean_interval([], design=design_of(cells)) is None
-
-
-def test_the_forecast_is_what_such_cells_then_give():
-    rng = np.random.default_rng(0)
-    planned = Design("given", 1, 10, 3)
-    half, detectable = half_width_forecast(
-        planned, sd_pretraining=0.01, sd_draws=0.02, sd_rest=0.01
-    )
-    got = []
-    for _ in range(200):
-        noise = rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.02, 10) + rng.normal(0, 0.01, (3, 10))
-        found = compare(arm_cells("a", 0.5 + noise), arm_cells("b", [0.5] * 10))
-        got.append(found.high - found.difference)
-    assert np.median(got) == pytest.approx(half, rel=0.25)
-    assert detectable > half
-    assert (
-        half_width_forecast(Design("repeated", 10, 10, 10), sd_draws=0.02, comparisons=18)[0]
-        > (half_width_forecast(Design("repeated", 10, 10, 10), sd_draws=0.02)[0])
-    )
-    assert math.isnan(half_width_forecast(Design("given", 1, 1, 1), sd_draws=0.02)[0])

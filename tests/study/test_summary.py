@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fewlabels.study.arms import parse_arms
-from fewlabels.study.summary import sentence, summarise
+from fewlabels.study.summary import outlook, sentence, summarise
 
 NAMES = ["scratch", "pixels", "simclr+features", "autoencoder+features"]
 ARMS = parse_arms(NAMES)
@@ -178,6 +178,62 @@ ROW = {
 )
 def test_sentences(changes: dict[str, Any], words: str) -> None:
     assert words in sentence(ROW | changes)
+
+
+UNDECIDED = ROW | {
+    "difference": 0.01,
+    "level": 0.05,
+    "repeats": {"splits": 1, "pretraining": 3, "draws": 5},
+    "components": {"images": 0.001},
+}
+NOTHING = {"draws": None, "pretraining": None, "splits": None, "both": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"more": None}, ""),
+        ({"more": NOTHING | {"draws": 1}}, "About 1 more draw of labels would probably decide it."),
+        (
+            {"more": NOTHING | {"draws": 12, "pretraining": 2}},
+            "About 12 more draws of labels, or 2 more pre-training seeds, would probably decide "
+            "it.",
+        ),
+        (
+            {"more": NOTHING | {"splits": 4}},
+            "About 4 more random splits would probably decide it.",
+        ),
+        (
+            {"more": NOTHING, "components": {"images": 0.01}},
+            "No number of seeds would decide it: with these 372 test images differences under "
+            "2.8 points cannot be seen.",
+        ),
+        (
+            {"more": NOTHING | {"both": 7}},
+            "Neither more draws of labels nor more pre-training seeds alone would decide it; about "
+            "7 more of each probably would.",
+        ),
+        (
+            {"more": NOTHING},
+            "A difference so small would not be decided by a thousand more repetitions.",
+        ),
+    ],
+)
+def test_what_would_decide_it(changes: dict[str, Any], words: str) -> None:
+    assert outlook(UNDECIDED | changes, 372) == words
+
+
+def test_undecided_rows_tell_what_would_decide_them(tmp_path: Path) -> None:
+    """The gain is less than the noise: a few more splits would do; with many it is decided."""
+    found = summary(cells(splits=3, noise=0.15), tmp_path)
+    primary = found["primary"]
+    assert primary["verdict"] == "undecided"
+    assert primary["more"]["splits"] >= 1
+    assert f"About {primary['more']['splits']:,} more random split" in primary["outlook"]
+    assert primary["repeats"] == {"splits": 3, "pretraining": 3, "draws": 3}
+    assert primary["components"]["splits"] == pytest.approx(0.21, rel=0.8)
+    more = summary(cells(splits=3 + 2 * primary["more"]["splits"], noise=0.15), tmp_path)["primary"]
+    assert (more["verdict"], more["more"], more["outlook"]) == ("helps", None, "")
 
 
 @pytest.mark.medium

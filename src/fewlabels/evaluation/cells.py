@@ -16,17 +16,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fewlabels.evaluation.intervals import ALPHA, OVERLAP, Estimate, clustered, crossed
+from fewlabels.evaluation.components import Components, Repeats
+from fewlabels.evaluation.intervals import (
+    ALPHA,
+    OVERLAP,
+    Estimate,
+    clustered,
+    crossed,
+    variance_of_mean,
+)
 
 Floats = npt.NDArray[np.floating]
 Cell = Mapping[str, Any]
+SplitImages = Mapping[Any, Floats]
+"""``(n_test,)`` numbers of the test images of each split, averaged over its cells."""
 Key = tuple[Any, Any, Any]  # split, label draw, pre-training seed or None
+_DRAW, _PRETRAINING = 1, 2  # their places in a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +138,14 @@ def _nested(scores: dict[Key, float]) -> int | None:
     draws, seeds = {d for d, _ in met}, {p for _, p in met}
     if min(len(draws), len(seeds)) == 1 or len(met) > max(len(draws), len(seeds)):
         return None
-    return 2 if len(met) == len(draws) else 1
+    return _PRETRAINING if len(met) == len(draws) else _DRAW
 
 
 def _table(scores: dict[Key, float]) -> tuple[Floats, int]:
     """Return the ``(P, L)`` table of one split, and how many cells were left out to fill it."""
     unit = _nested(scores)
     if unit is not None:
-        return _means(scores, unit)[None, :], 0
+        return np.array([[group.mean() for group in _groups(scores, unit)]]), 0
     seeds = sorted({k[2] for k in scores}, key=str)
     draws = sorted({k[1] for k in scores}, key=str)
     at = {(p, d): v for (_, d, p), v in scores.items()}
@@ -148,19 +159,28 @@ def _table(scores: dict[Key, float]) -> tuple[Floats, int]:
     return table, len(scores) - table.size
 
 
-def _means(scores: dict[Key, float], place: int) -> Floats:
-    """Return the mean of the scores that agree in one place of their key."""
+def _groups(scores: dict[Key, float], place: int) -> list[Floats]:
+    """Return the scores that agree in one place of their key, group by group."""
     groups: dict[Any, list[float]] = {}
     for key, value in scores.items():
         groups.setdefault(key[place], []).append(value)
-    return np.array([np.mean(groups[s]) for s in sorted(groups, key=str)], dtype=np.float64)
+    return [np.array(groups[s], dtype=np.float64) for s in sorted(groups, key=str)]
+
+
+def repeats_of(scores: dict[Key, float]) -> Repeats:
+    """Return how many splits, pre-trainings and label draws some scores rest on."""
+    return Repeats(
+        splits=len({key[0] for key in scores}),
+        pretraining=len({(key[0], key[2]) for key in scores if key[2] is not None}),
+        draws=len({(key[0], key[1]) for key in scores}),
+    )
 
 
 def model_mean(
     scores: dict[Key, float],
     design: Design,
     *,
-    images: Floats | None = None,
+    images: SplitImages | None = None,
     alpha: float = ALPHA,
 ) -> Estimate | None:
     """Return the mean under the design's model of variance; None without a score.
@@ -169,20 +189,36 @@ def model_mean(
     ----------
     scores : dict
         From `pair_scores` or `paired`.
-    images : ndarray, optional
-        ``(n_test,)`` the same quantity for each test image; with repeated
-        splits the splits already vary in it, and it is not used.
+    images : mapping, optional
+        The same quantity for each test image, by split. With one split the interval covers
+        the choice of test images by them alone. Repeated splits vary in it already; there it
+        says how much of their spread they share (see `intervals.clustered`).
     """
     if not scores:
         return None
     if design.kind == "repeated":
-        return clustered(_means(scores, 0), overlap=design.overlap, alpha=alpha)
+        return clustered(
+            _groups(scores, 0),
+            overlap=design.overlap,
+            image_variance=_image_variance(images),
+            alpha=alpha,
+        )
     table, dropped = _table(scores)
+    shared = next(iter((images or {}).values()), None)
     notes = []
     if len({k[2] for k in scores} | {None}) == 2:
         notes.append("one pre-training seed: the interval does not cover pre-training randomness")
-    if images is None:
+    if shared is None:
         notes.append("the interval does not cover the choice of test images")
     if dropped:
         notes.append(f"{dropped} cells were left out to make seeds and draws complete")
-    return crossed(table, image_differences=images, note="; ".join(notes), alpha=alpha)
+    found = crossed(table, image_differences=shared, note="; ".join(notes), alpha=alpha)
+    if _nested(scores) == _PRETRAINING:
+        told = found.components
+        found = replace(found, components=Components(pretraining=told.draws, images=told.images))
+    return found
+
+
+def _image_variance(images: SplitImages | None) -> float:
+    """Return the variance of the mean over the test images of one split; nan if unknown."""
+    return float(np.mean([variance_of_mean(v) for v in images.values()])) if images else math.nan

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
+
+from fewlabels.evaluation.components import Components, mean_squares, of_splits, of_table
 
 Floats = npt.NDArray[np.floating]
 
@@ -47,6 +49,8 @@ class Estimate:
         Independent units the mean rests on: cells, or splits.
     note : str
         What the interval does not cover, in words; empty if nothing is left out.
+    components : Components
+        Where the standard error comes from.
     """
 
     value: float
@@ -57,6 +61,26 @@ class Estimate:
     detectable: float
     n: int
     note: str
+    components: Components = field(default_factory=Components)
+
+
+def quantile_of(df: npt.ArrayLike, alpha: float = ALPHA) -> Floats:
+    """Return the two-sided t quantile."""
+    return np.asarray(special.stdtrit(df, 1 - alpha / 2))
+
+
+def found_with_power(df: float, alpha: float = ALPHA) -> float:
+    """Return the true distance from zero, in standard errors, that a t test finds with `POWER`.
+
+    The noncentrality at which the t statistic exceeds its quantile so often, exactly; that the
+    test falls to the wrong side is left out of account.
+
+    Examples
+    --------
+    >>> round(found_with_power(9), 3), round(found_with_power(np.inf), 3)
+    (3.15, 2.802)
+    """
+    return float(special.nctdtrinc(df, 1 - POWER, quantile_of(df, alpha)))
 
 
 def estimate(
@@ -69,10 +93,16 @@ def estimate(
     se = math.sqrt(variance)
     if se < ROUNDING * max(1.0, abs(value)):
         se = 0.0
-    quantile = float(stats.t.ppf(1 - alpha / 2, df))
-    detectable = (quantile + float(stats.t.ppf(POWER, df))) * se
-    half = quantile * se
+    half = float(quantile_of(df, alpha)) * se
+    detectable = found_with_power(df, alpha) * se
     return Estimate(value, se, df, value - half, value + half, detectable, n, note)
+
+
+def variance_of_mean(images: Floats) -> float:
+    """Return the variance of the mean of ``(n,)`` numbers, nan of fewer than two."""
+    if len(images) < 2:
+        return math.nan
+    return float(images.astype(np.float64).var(ddof=1)) / len(images)
 
 
 def _join(*notes: str) -> str:
@@ -85,16 +115,13 @@ def _satterthwaite(parts: Sequence[tuple[float, float]], total: float) -> float:
     return total**2 / spread if spread > 0 else sum(df for _, df in parts)
 
 
-def _mean_squares(table: Floats) -> tuple[float, float, float]:
-    """Return the mean squares of rows, columns and the rest of a two-way table."""
-    p, draws = table.shape
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    rest = table - rows[:, None] - columns[None, :] + table.mean()
-    return (
-        draws * float(rows.var(ddof=1)),
-        p * float(columns.var(ddof=1)),
-        float((rest**2).sum()) / ((p - 1) * (draws - 1)),
-    )
+def median_unbiased(square: npt.ArrayLike, df: npt.ArrayLike) -> Floats:
+    """Return a mean square raised so that it is as often too small as too large.
+
+    With one or two degrees of freedom it is far too small more often than far too large: an
+    interval that took it at its face would be too short exactly then, and be sure of itself.
+    """
+    return np.asarray(square * np.asarray(df) / special.chdtri(df, 0.5))
 
 
 def _variance_of_mean(table: Floats) -> tuple[float, float]:
@@ -103,9 +130,12 @@ def _variance_of_mean(table: Floats) -> tuple[float, float]:
     if min(p, draws) == 1:
         n = table.size
         return (float(table.var(ddof=1)) / n, n - 1.0) if n > 1 else (math.nan, math.nan)
-    seeds, labels, rest = _mean_squares(table)
-    # E[seeds + labels - rest] is n times the variance of the mean (Scheffe 1959, ch. 7).
-    # The estimate can fall below any one of its parts, even below zero: never believe that.
+    seeds, labels, rest = mean_squares(table)
+    seeds = float(median_unbiased(seeds, p - 1))
+    labels = float(median_unbiased(labels, draws - 1))
+    # Of the mean squares, E[seeds + labels - rest] is n times the variance of the mean
+    # (Scheffe 1959, ch. 7). The estimate can fall below any one of its parts, even below zero:
+    # never believe that.
     total = max(seeds + labels - rest, seeds, labels, rest)
     parts = [(seeds, p - 1.0), (labels, draws - 1.0), (rest, (p - 1.0) * (draws - 1.0))]
     df = _satterthwaite(parts, total)
@@ -124,8 +154,8 @@ def crossed(
     Both are random effects: another seed and another draw would have been as
     good. The test images are a third source; its variance is added in full,
     although a part of it is in the residual already, so the interval errs on
-    the wide side. Coverage at the nominal 95 %, simulated: 93-99 % with 3
-    seeds and more, 92 % at worst with 2.
+    the wide side. What it covers with few seeds is simulated in
+    ``benchmarks/coverage.csv``.
 
     Parameters
     ----------
@@ -147,45 +177,59 @@ def crossed(
         raise ValueError(f"table must be (P, L) with P, L >= 1, got shape {table.shape}")
     values = table.astype(np.float64)
     variance, df = _variance_of_mean(values)
+    images = math.nan
     if image_differences is not None and len(image_differences) > 1:
-        images = float(image_differences.astype(np.float64).var(ddof=1)) / len(image_differences)
+        images = variance_of_mean(image_differences)
         parts = [(variance, df), (images, len(image_differences) - 1.0)]
         variance, df = variance + images, _satterthwaite(parts, variance + images)
     if table.shape[1] == 1 < table.shape[0]:
         note = _join(note, "one label draw: the interval does not cover the choice of labels")
-    return estimate(float(values.mean()), variance, df, table.size, note=note, alpha=alpha)
+    found = estimate(float(values.mean()), variance, df, table.size, note=note, alpha=alpha)
+    return replace(found, components=of_table(values, images))
 
 
 def clustered(
-    means: Floats, *, overlap: float = OVERLAP, note: str = "", alpha: float = ALPHA
+    groups: Sequence[Floats] | Floats,
+    *,
+    overlap: float = OVERLAP,
+    image_variance: float = math.nan,
+    note: str = "",
+    alpha: float = ALPHA,
 ) -> Estimate:
     """Return the mean over repeated random splits of one data set.
 
-    Random splits share most of their images, so their results agree more than
-    independent ones would: the variance is ``s^2 (1/G + n_test/n_train)``
-    instead of ``s^2 / G`` (Nadeau and Bengio 2003).
+    Random splits share images, so their results agree more than independent ones would.
+    Nadeau and Bengio (2003) take the variance as ``s^2 (1/G + n_test/n_train)`` instead of
+    ``s^2 / G``: what test images share, where all of the spread is due to them. Where it is
+    known how much of the spread is due to them, the second term needs no more than that.
 
     Parameters
     ----------
-    means : ndarray
-        ``(G,)``: one mean a split, whatever was repeated inside the split.
+    groups : sequence of ndarray
+        ``G`` splits: the values found in each, of which the means are repeated; or the means.
     overlap : float
         ``n_test / n_train``; 0 for splits that share no image.
+    image_variance : float
+        Of the mean over the test images of one split; nan where it is not known, and all of
+        the spread is taken as shared.
     note : str
     alpha : float
     """
-    count = len(means)
-    values = means.astype(np.float64)
+    means = np.array([np.mean(group) for group in groups], dtype=np.float64)
+    count, value = len(means), float(means.mean())
     if count < 2:
         note = _join(note, "one split: no interval")
-        return estimate(float(values.mean()), math.nan, math.nan, count, note=note, alpha=alpha)
-    variance = float(values.var(ddof=1)) * (1.0 / count + overlap)
-    return estimate(float(values.mean()), variance, count - 1.0, count, note=note, alpha=alpha)
+        return estimate(value, math.nan, math.nan, count, note=note, alpha=alpha)
+    spread = float(means.var(ddof=1))
+    shared = overlap * (spread if math.isnan(image_variance) else min(spread, image_variance))
+    known = math.nan if math.isnan(image_variance) else shared
+    found = estimate(value, spread / count + shared, count - 1.0, count, note=note, alpha=alpha)
+    return replace(found, components=of_splits([np.atleast_1d(g) for g in groups], known))
 
 
 def wilson(successes: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion, honest at 0 and at 1."""
-    z2 = float(stats.norm.ppf(1 - alpha / 2)) ** 2
+    z2 = float(special.ndtri(1 - alpha / 2)) ** 2
     rate = successes / n
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (rate * (1 - rate) / n + z2 / (4 * n * n))) / (1 + z2 / n)

@@ -1,38 +1,58 @@
-"""What a comparison will be able to see, said before it is run."""
+"""What a design will see: said before it is run, and of more of it once it was."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from scipy import stats
+import numpy as np
+import numpy.typing as npt
+from scipy import special
 
 from fewlabels.evaluation.cells import Design
-from fewlabels.evaluation.intervals import ALPHA, POWER
+from fewlabels.evaluation.components import Components
+from fewlabels.evaluation.intervals import (
+    ALPHA,
+    POWER,
+    found_with_power,
+    median_unbiased,
+    quantile_of,
+)
+
+Floats = npt.NDArray[np.float64]
+Expected = tuple[Floats, Floats]  # variance of the mean, degrees of freedom
+
+MOST = 1000
+"""Repetitions beyond which nobody goes."""
+
+
+def expected(design: Design, components: Components) -> tuple[float, float]:
+    """Return the variance that a mean will have, and its degrees of freedom; nan if unrepeated.
+
+    Parameters
+    ----------
+    design : Design
+        With the numbers of splits, draws and pre-training seeds planned; 0 or 1 seeds where
+        nothing is pre-trained.
+    components : Components
+        Of one cell; nan counts as zero.
+    """
+    counts = (design.splits, design.pretraining_seeds, design.draws)
+    variance, df = _expected(design, components, *(np.array([float(n)]) for n in counts))
+    return float(variance[0]), float(df[0])
 
 
 def half_width_forecast(
-    design: Design,
-    *,
-    sd_pretraining: float = 0.0,
-    sd_draws: float = 0.0,
-    sd_rest: float = 0.0,
-    image_variance: float = 0.0,
-    comparisons: int = 1,
-    alpha: float = ALPHA,
+    design: Design, components: Components, *, comparisons: int = 1, alpha: float = ALPHA
 ) -> tuple[float, float]:
     """Return what a design will be able to see, before it is run.
 
     Parameters
     ----------
-    design : Design
-        With the numbers of splits, draws and pre-training seeds planned.
-    sd_pretraining, sd_draws, sd_rest : float
-        Standard deviations of the paired difference: between pre-training
-        seeds, between label draws (with repeated splits: between splits), and
-        of one cell beyond both.
-    image_variance : float
-        Variance over test images of the per-image difference, divided by their
-        number; with repeated splits it is in `sd_draws` already.
+    design, components
+        As in `expected`.
     comparisons : int
         Verdicts that share the error rate; the hardest of Holm's steps is used.
 
@@ -42,34 +62,152 @@ def half_width_forecast(
         Half-width of the interval and smallest detectable difference, both nan
         where nothing is repeated.
     """
-    if design.kind == "repeated":
-        count, df = design.splits, design.splits - 1.0
-        spread = (
-            sd_pretraining**2
-            + sd_draws**2
-            + sd_rest**2 * design.splits / max(design.draws, design.splits)
-        )
-        variance = spread * (1 / count + design.overlap)
-    else:
-        variance, df = _crossed_forecast(design, sd_pretraining**2, sd_draws**2, sd_rest**2)
-        variance += image_variance
+    variance, df = expected(design, components)
     if not df > 0:
         return math.nan, math.nan
-    quantile = float(stats.t.ppf(1 - alpha / (2 * comparisons), df))
-    se = math.sqrt(variance)
-    return quantile * se, (quantile + float(stats.t.ppf(POWER, df))) * se
+    level, se = alpha / max(1, comparisons), math.sqrt(variance)
+    return float(quantile_of(df, level)) * se, found_with_power(df, level) * se
 
 
-def _crossed_forecast(
-    design: Design, seeds: float, draws: float, rest: float
-) -> tuple[float, float]:
-    """Return the expected variance of a crossed mean and its degrees of freedom."""
-    p, count = max(1, design.pretraining_seeds), max(1, design.draws)
-    size = p * count
-    squares = [(rest + count * seeds, p - 1), (rest + p * draws, count - 1)]
-    if min(p, count) == 1:
-        return (seeds / p + draws / count + rest / size), size - 1.0
-    total = rest + count * seeds + p * draws
-    below = sum(v**2 / df for v, df in [*squares, (rest, (p - 1) * (count - 1))])
-    df = total**2 / below if below > 0 else size - 1.0
-    return total / size, min(max(df, min(p, count) - 1.0), size - 1.0)
+def more(
+    difference: float, design: Design, components: Components, alpha: float = ALPHA
+) -> dict[str, int | None]:
+    """Return how many more repetitions would probably make a difference of this size seen.
+
+    Parameters
+    ----------
+    difference : float
+        That was seen.
+    design, components
+        Behind it.
+    alpha : float
+        Error rate at which it is judged.
+
+    Returns
+    -------
+    dict
+        ``draws``, ``pretraining`` and ``splits``: the smallest number of more of each alone
+        with which the smallest detectable difference is no larger than `difference`;
+        ``both``: of draws and pre-training seeds together. None where that takes more than
+        `MOST`, where the cells do not tell, and where a design has no such repetitions (a
+        split of its own comes with a pre-training of its own).
+    """
+
+    def search(known: float, step: tuple[float, int, float]) -> int | None:
+        counts = (design.splits, design.pretraining_seeds, design.draws)
+
+        def planned(n: Floats) -> Expected:
+            return _expected(
+                design, components, *(c + s * n for c, s in zip(counts, step, strict=True))
+            )
+
+        return None if math.isnan(known) else _first(abs(difference), planned, alpha)
+
+    draws = search(components.draws, (0, 0, 1))
+    if design.kind == "repeated":
+        each = design.draws / max(1, design.splits)
+        splits = search(components.splits, (1, 0, each))
+        return {"draws": draws, "pretraining": None, "splits": splits, "both": None}
+    return {
+        "draws": draws,
+        "pretraining": search(components.pretraining, (0, 1, 0)),
+        "splits": None,
+        "both": search(components.pretraining + components.draws, (0, 1, 1)),
+    }
+
+
+def add_more(rows: Sequence[dict[str, Any]], design: Design) -> None:
+    """Write into each verdict row what `more` says of it: None where it is decided or unknown.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        From `verdicts.verdict_table`, adjusted as they will stay.
+    design : Design
+        Of the comparison; what a row rests on is its own ``repeats``.
+    """
+    for row in rows:
+        known = row["difference"] is not None and row["detectable"] is not None
+        row["more"] = None
+        if known and row["verdict"] == "undecided":
+            counts = row["repeats"]
+            own = replace(
+                design,
+                splits=counts["splits"],
+                draws=counts["draws"],
+                pretraining_seeds=counts["pretraining"],
+            )
+            row["more"] = more(row["difference"], own, components_of(row), row["level"])
+
+
+def components_of(row: Mapping[str, Any]) -> Components:
+    """Return the components of a row of results, whose unknown ones are None."""
+    return Components(**{k: math.nan if v is None else v for k, v in row["components"].items()})
+
+
+def least_visible(components: Components, alpha: float = ALPHA) -> float:
+    """Return the smallest difference that any number of repetitions finds: the images' part."""
+    return found_with_power(math.inf, alpha) * components.images
+
+
+def _first(difference: float, planned: Callable[[Floats], Expected], alpha: float) -> int | None:
+    """Return the smallest number from 1 to `MOST` that finds a difference with `POWER`."""
+    counts = np.arange(1.0, MOST + 1)
+    variance, df = planned(counts)
+    # A t test needs more than a normal one: most numbers that will not do are told by that.
+    likely = found_with_power(math.inf, alpha) * np.sqrt(variance) <= difference * (1 + 1e-6)
+    counts, variance, df = counts[likely], variance[likely], df[likely]
+    if not len(counts):
+        return None
+    steps = difference / np.sqrt(np.maximum(variance, 1e-300))
+    missed = special.nctdtr(df, np.minimum(steps, 1e4), quantile_of(df, alpha))
+    enough = np.flatnonzero(missed <= 1 - POWER)
+    return int(counts[enough[0]]) if len(enough) else None
+
+
+def _expected(
+    design: Design,
+    components: Components,
+    splits: Floats | float,
+    seeds: Floats | float,
+    draws: Floats | float,
+) -> Expected:
+    """Return what `expected` does, for arrays of counts."""
+    own = (components.splits, components.pretraining, components.draws, components.rest)
+    splits_sd, seeds_sd, draws_sd, rest_sd = (0.0 if math.isnan(sd) else sd for sd in own)
+    known = Components(splits_sd, seeds_sd, draws_sd, rest_sd, components.images)
+    sizes = np.broadcast_arrays(*(np.asarray(n, np.float64) for n in (splits, seeds, draws)))
+    if design.kind == "repeated":
+        return _over_splits(known, sizes[0], sizes[2], design.overlap)
+    return _over_table(known, np.maximum(sizes[1], 1.0), np.maximum(sizes[2], 1.0))
+
+
+def _over_splits(known: Components, splits: Floats, draws: Floats, overlap: float) -> Expected:
+    """Return the expectation of what `intervals.clustered` estimates."""
+    cell = known.draws**2 + known.rest**2
+    spread = known.splits**2 + known.pretraining**2 + cell / np.maximum(1.0, draws / splits)
+    shared = overlap * spread
+    if not math.isnan(known.images):
+        shared = np.minimum(shared, known.images**2)
+    return spread / splits + shared, np.where(splits > 1, splits - 1, np.nan)
+
+
+def _over_table(known: Components, seeds: Floats, draws: Floats) -> Expected:
+    """Return the expectation of what `intervals.crossed` estimates."""
+    rest, size = known.rest**2, seeds * draws
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = median_unbiased(rest + draws * known.pretraining**2, seeds - 1)
+        b = median_unbiased(rest + seeds * known.draws**2, draws - 1)
+        total = a + b - rest
+        below = a**2 / (seeds - 1) + b**2 / (draws - 1) + rest**2 / ((seeds - 1) * (draws - 1))
+        df = np.clip(total**2 / below, np.minimum(seeds, draws) - 1, size - 1)
+    # One of either: the table is a row or a column, and what was not repeated is not covered.
+    row, column = seeds == 1, draws == 1
+    total = np.where(row, rest + known.draws**2, total)
+    total = np.where(column & ~row, rest + known.pretraining**2, total)
+    df = np.where(row | column, size - 1, df)
+    variance = total / size
+    images = 0.0 if math.isnan(known.images) else known.images**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = np.where(variance > 0, df * ((variance + images) / variance) ** 2, df)
+    return variance + images, np.where(size > 1, df, np.nan)

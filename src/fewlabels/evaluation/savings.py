@@ -38,7 +38,7 @@ def curves(
         By default read off the cells.
     metric : str
     images : mapping, optional
-        ``(n_test,)`` image scores by ``(arm, shots)``, averaged over the cells.
+        ``(n_test,)`` image scores averaged over the cells, by ``(arm, shots)`` and split.
 
     Returns
     -------

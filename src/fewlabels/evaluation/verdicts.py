@@ -10,25 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from fewlabels.evaluation.cells import (
     Cell,
     Design,
+    SplitImages,
     design_of,
     model_mean,
     pair_scores,
     paired,
+    repeats_of,
     select,
     shots_of,
 )
+from fewlabels.evaluation.components import Components, Repeats
+from fewlabels.evaluation.family import adjust, word
 from fewlabels.evaluation.intervals import ALPHA, Estimate
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER, RANGES
 
-Floats = npt.NDArray[np.floating]
-Images = Mapping[tuple[str, int], Floats]
+Images = Mapping[tuple[str, int], SplitImages]
+"""Image scores by ``(arm, shots)``, and then by split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Verdict:
         Pairs (one split) or splits (repeated splits).
     note : str
         What the interval does not cover.
+    components : Components
+        Standard deviations of the paired difference, by source.
+    repeats : Repeats
+        What was repeated, and how often.
 
     Notes
     -----
@@ -67,6 +73,8 @@ class Verdict:
     df: float
     n: int
     note: str
+    components: Components
+    repeats: Repeats
 
     def row(self) -> dict[str, Any]:
         """Return the fields as JSON takes them: None for what is not a number."""
@@ -74,17 +82,21 @@ class Verdict:
 
 
 def nulls(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row with None for what is not a finite number."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    """Return the row, and the rows in it, with None for what is not a finite number."""
+    out: dict[str, Any] = {}
+    for key, value in row.items():
+        unknown = isinstance(value, float) and not math.isfinite(value)
+        out[key] = nulls(value) if isinstance(value, dict) else None if unknown else value
+    return out
 
 
-def _judge(found: Estimate, sign: int, alpha: float) -> Verdict:
+def _judge(found: Estimate, repeats: Repeats, sign: int, alpha: float) -> Verdict:
     """Return the verdict on an estimated difference."""
     value = sign * found.value if found.value else 0.0
     low, high = sorted((sign * found.low, sign * found.high))
     p, note = math.nan, found.note
     if found.se > 0:
-        p = float(2 * stats.t.sf(abs(found.value) / found.se, found.df))
+        p = float(2 * special.stdtr(found.df, -abs(found.value) / found.se))
     elif found.se == 0 and value == 0:
         p = 1.0
     elif found.se == 0:
@@ -95,19 +107,15 @@ def _judge(found: Estimate, sign: int, alpha: float) -> Verdict:
         low=low,
         high=high,
         p=p,
-        verdict=_word(value, p, alpha),
+        verdict=word(value, p, alpha),
         detectable=found.detectable if found.se > 0 else math.nan,
         se=found.se,
         df=found.df,
         n=found.n,
         note=note,
+        components=found.components,
+        repeats=repeats,
     )
-
-
-def _word(difference: float, p: float, alpha: float) -> Literal["helps", "hurts", "undecided"]:
-    if not p <= alpha:
-        return "undecided"
-    return "helps" if difference > 0 else "hurts"
 
 
 def compare_arms(
@@ -116,7 +124,7 @@ def compare_arms(
     *,
     design: Design,
     metric: str = "accuracy",
-    image_differences: Floats | None = None,
+    image_differences: SplitImages | None = None,
     alpha: float = ALPHA,
 ) -> Verdict:
     """Return the paired verdict of arm a against arm b at one number of shots.
@@ -129,10 +137,10 @@ def compare_arms(
         From `design_of` on all cells.
     metric : str
         Key of the score in a cell.
-    image_differences : ndarray, optional
-        ``(n_test,)`` differences a - b of `metrics.image_scores`, averaged over
-        the cells. Used where all cells share one test set; without it the
-        interval speaks of these test images only.
+    image_differences : mapping, optional
+        Differences a - b of `metrics.image_scores` for each test image, averaged over the
+        cells, by split. Without them the interval of one split speaks of these test images
+        only, and that of repeated splits takes all of the spread as shared.
     alpha : float
         Two-sided error rate.
 
@@ -146,8 +154,9 @@ def compare_arms(
     found = model_mean(pairs, design, images=image_differences, alpha=alpha)
     if found is None:
         nan = math.nan
-        return Verdict(nan, nan, nan, nan, "undecided", nan, nan, nan, 0, "no paired cells")
-    return _judge(found, sign, alpha)
+        why, nothing = "no paired cells", (Components(), Repeats(0, 0, 0))
+        return Verdict(nan, nan, nan, nan, "undecided", nan, nan, nan, 0, why, *nothing)
+    return _judge(found, repeats_of(pairs), sign, alpha)
 
 
 def mean_interval(
@@ -155,7 +164,7 @@ def mean_interval(
     *,
     design: Design,
     metric: str = "accuracy",
-    image_scores: Floats | None = None,
+    image_scores: SplitImages | None = None,
     alpha: float = ALPHA,
 ) -> Estimate | None:
     """Return the mean score of one arm at one number of shots, as verdicts model it.
@@ -166,8 +175,8 @@ def mean_interval(
     ----------
     cells : sequence of dict
         As `select` returns them.
-    image_scores : ndarray, optional
-        ``(n_test,)`` of `metrics.image_scores` averaged over the cells.
+    image_scores : mapping, optional
+        `metrics.image_scores` averaged over the cells, by split.
 
     Returns
     -------
@@ -181,34 +190,15 @@ def mean_interval(
     return replace(found, low=max(least, found.low), high=min(most, found.high))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values, in the order given.
-
-    A nan (nothing could be tested) stays nan and still counts in the family.
-
-    Examples
-    --------
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    count = len(p_values)
-    order = sorted(range(count), key=lambda i: math.inf if math.isnan(p_values[i]) else p_values[i])
-    out, highest = [math.nan] * count, 0.0
-    for rank, i in enumerate(order):
-        if not math.isnan(p_values[i]):
-            highest = max(highest, min(1.0, (count - rank) * p_values[i]))
-            out[i] = highest
-    return out
-
-
-def _image_pair(images: Images | None, a: str, b: str, shots: int) -> Floats | None:
-    """Return the per-image difference of two arms, where both are known."""
-    left, right = (images or {}).get((a, shots)), (images or {}).get((b, shots))
-    if left is None or right is None:
-        return None
-    if left.shape != right.shape:
-        raise ValueError(f"image scores of {a} {left.shape} and {b} {right.shape} must pair")
-    return left - right
+def _image_pair(images: Images | None, a: str, b: str, shots: int) -> SplitImages | None:
+    """Return the per-image differences of two arms in the splits where both are known."""
+    left, right = ((images or {}).get((arm, shots), {}) for arm in (a, b))
+    both = [split for split in left if split in right]
+    for split in both:
+        if left[split].shape != right[split].shape:
+            shapes = f"{a} {left[split].shape} and {b} {right[split].shape}"
+            raise ValueError(f"image scores of {shapes} must pair")
+    return {split: left[split] - right[split] for split in both} or None
 
 
 def verdict_table(
@@ -240,14 +230,13 @@ def verdict_table(
     design : Design, optional
         By default read off the cells.
     images : mapping, optional
-        ``(n_test,)`` image scores by ``(arm, shots)``, averaged over the cells.
+        ``(n_test,)`` image scores averaged over the cells, by ``(arm, shots)`` and split.
 
     Returns
     -------
     list of dict
         ``arm``, ``baseline``, ``shots``, ``metric``, ``primary``, the fields of
-        `Verdict`, and ``p_holm`` (the plain p for the primary row, which comes
-        first).
+        `Verdict`, and those of `adjust`; the primary row comes first.
     """
     metric = str(declared.get("metric", "accuracy"))
     design = design or design_of(cells)
@@ -256,14 +245,7 @@ def verdict_table(
     ordered = ([first] if declared else []) + [pair for pair in pairs if pair != first]
     found = [_verdict_row(cells, p, metric, design, images, alpha) for p in ordered]
     rows = [{**row, "primary": row_of == first} for row, row_of in zip(found, ordered, strict=True)]
-    others = [row for row in rows if not row["primary"]]
-    adjusted = holm([math.nan if row["p"] is None else row["p"] for row in others])
-    for row, p in zip(others, adjusted, strict=True):
-        row["p_holm"] = None if math.isnan(p) else p
-        row["verdict"] = _word(row["difference"] or 0.0, p, alpha)
-    for row in rows[: len(rows) - len(others)]:
-        row["p_holm"] = row["p"]
-    return rows
+    return adjust(rows, alpha)
 
 
 def _verdict_row(

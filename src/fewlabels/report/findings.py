@@ -91,7 +91,9 @@ def headline(comparison: Comparison) -> Record:
         "verdict": verdict if verdict in SYMBOLS else "",
         "sentence": str(primary.get("sentence") or _sentence(comparison)),
         "detail": _detail(comparison.measure, primary),
-        "seen": _detectable(comparison.measure, primary),
+        "seen": " ".join(
+            filter(None, [_detectable(comparison.measure, primary), primary.get("outlook")])
+        ),
         "strip": strip(comparison.measure, primary, reach(comparison.measure, [primary])),
         "pair": (comparison.title(primary.get("arm")), comparison.title(primary.get("baseline"))),
     }

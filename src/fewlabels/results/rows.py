@@ -202,6 +202,33 @@ class Curve(Bounded):
     mean: float | None
 
 
+class Spreads(Record):
+    """Standard deviations of a paired difference, by source; None where it is not known."""
+
+    splits: float | None
+    pretraining: float | None
+    draws: float | None
+    rest: float | None
+    images: float | None
+
+
+class Repeated(Record):
+    """How many of each a verdict rests on."""
+
+    splits: int
+    pretraining: int
+    draws: int
+
+
+class More(Record):
+    """How many more of each alone, or of draws and pre-trainings both, would probably decide."""
+
+    draws: int | None
+    pretraining: int | None
+    splits: int | None
+    both: int | None = None
+
+
 class VerdictRow(Bounded):
     """A paired difference between two arms, and what it says."""
 
@@ -211,6 +238,9 @@ class VerdictRow(Bounded):
     difference: float | None
     verdict: Verdict
     detectable: float | None
+    components: Spreads | None = None
+    repeats: Repeated | None = None
+    more: More | None = None
 
 
 class SavingRow(Bounded):
@@ -223,7 +253,7 @@ class SavingRow(Bounded):
 
 
 class Forecast(Bounded):
-    """An expected score at a number of labels that was not tried."""
+    """An expected score at a number of labels that was not tried, with an 80 % interval."""
 
     arm: str
     shots: int

@@ -10,11 +10,14 @@ import numpy as np
 
 from fewlabels.evaluation import regression
 from fewlabels.evaluation.cells import design_of
+from fewlabels.evaluation.family import adjust
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER
+from fewlabels.evaluation.planning import add_more, components_of, least_visible
 from fewlabels.evaluation.savings import curves, label_saving
-from fewlabels.evaluation.verdicts import holm, verdict_table
+from fewlabels.evaluation.verdicts import Images, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
+from fewlabels.study.plan import OWN_LABELS
 
 PLAIN = ("mean", "pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
@@ -45,7 +48,10 @@ def summarise(
     names = [arm.name for arm in arms]
     metric = str(declared["metric"])
     design = design_of(cells, overlap=overlap)
-    images = _image_scores(cells, cell_folder) if design.kind == "given" else None
+    images = _image_scores(cells, cell_folder)
+    if design.kind == "repeated":
+        # Of all labels there are, splits share most as well: nothing is known to be their own.
+        images = {key: scores for key, scores in images.items() if key[1] != OWN_LABELS}
     table = verdict_table(cells, declared, names, baseline, design=design, images=images)
     # The plain baselines get verdicts of their own: beating scratch but not pixels is no win.
     judged = list(dict.fromkeys([str(declared["arm"]), *([chosen] if chosen else [])]))
@@ -57,6 +63,7 @@ def summarise(
     primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
     for row in table:
         row["primary"] = row is primary
+    add_more(adjust(table), design)
     shots = sorted({cell["shots"] for cell in cells})
     savings = [
         label_saving(cells, name, baseline, n, metric=metric, design=design)
@@ -66,37 +73,39 @@ def summarise(
     ]
     result: dict[str, Any] = {
         "curves": curves(cells, names, design=design, metric=metric, images=images),
-        "verdicts": _readjusted(table),
+        "verdicts": table,
         "label_saving": savings,
         "forecast": [],
         "primary": None,
     }
     if primary is not None:
-        result["primary"] = {**primary, "sentence": sentence(primary)}
+        count = _test_images(images, primary)
+        result["primary"] = {
+            **primary,
+            "sentence": sentence(primary),
+            "outlook": outlook(primary, count),
+        }
     return result
 
 
-def _readjusted(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Correct all rows but the declared one as a single family (Holm)."""
-    others = [row for row in table if not row["primary"]]
-    adjusted = holm([float("nan") if row["p"] is None else row["p"] for row in others])
-    for row, p in zip(others, adjusted, strict=True):
-        row["p_holm"] = None if np.isnan(p) else p
-        decided = not np.isnan(p) and p < 0.05
-        row["verdict"] = ("helps" if row["difference"] > 0 else "hurts") if decided else "undecided"
-    return table
-
-
-def _image_scores(
-    cells: Sequence[dict[str, Any]], folder: Path
-) -> dict[tuple[str, int], np.ndarray]:
-    """Return the mean score of each test image by arm and shots."""
-    sums: dict[tuple[str, int], list[np.ndarray]] = {}
+def _image_scores(cells: Sequence[dict[str, Any]], folder: Path) -> Images:
+    """Return the mean score of each test image by arm and shots, and by split."""
+    found: dict[tuple[str, int], dict[Any, list[np.ndarray]]] = {}
     for cell in cells:
         scores = None if cell["failed"] else load_scores(folder, cell["id"])
         if scores is not None:
-            sums.setdefault((cell["arm"], cell["shots"]), []).append(scores)
-    return {key: np.mean(parts, axis=0) for key, parts in sums.items()}
+            splits = found.setdefault((cell["arm"], cell["shots"]), {})
+            splits.setdefault(cell["streams"]["split"], []).append(scores)
+    return {
+        key: {split: np.mean(parts, axis=0) for split, parts in splits.items()}
+        for key, splits in found.items()
+    }
+
+
+def _test_images(images: Images, row: Mapping[str, Any]) -> int:
+    """Return how many test images a verdict rests on, 0 where that is not known."""
+    splits = images.get((row["arm"], row["shots"]), {})
+    return max((len(scores) for scores in splits.values()), default=0)
 
 
 _METRICS = {
@@ -148,6 +157,49 @@ def sentence(row: Mapping[str, Any]) -> str:
         f"{row['arm']} {row['verdict']}: {name} is {_said(abs(value), metric)}{unit} "
         f"({_said(low, metric)} to {_said(high, metric)}) {side} {row['baseline']} {where}."
     )
+
+
+def outlook(row: Mapping[str, Any], images: int) -> str:
+    """Return in words what would probably decide an undecided verdict; "" where none is due.
+
+    Parameters
+    ----------
+    row : mapping
+        With the fields that `planning.add_more` wrote.
+    images : int
+        Test images.
+
+    Examples
+    --------
+    >>> row = {"metric": "accuracy", "difference": 0.01, "level": 0.05, "components": {}}
+    >>> outlook(row | {"more": {"draws": 12, "pretraining": 2, "splits": None}}, 400)
+    'About 12 more draws of labels, or 2 more pre-training seeds, would probably decide it.'
+    """
+    if row["more"] is None:
+        return ""
+    named = (
+        ("draws", "draw{} of labels"),
+        ("pretraining", "pre-training seed{}"),
+        ("splits", "random split{}"),
+    )
+    numbers = [(row["more"][key], words) for key, words in named if row["more"][key]]
+    if numbers:
+        said = [f"{n:,} more {words.format('s' if n > 1 else '')}" for n, words in numbers]
+        return f"About {', or '.join(said)}{',' if len(said) > 1 else ''} would probably decide it."
+    limit = least_visible(components_of(row), row["level"])
+    if limit > abs(row["difference"]):
+        unit = "" if row["metric"] in _PLAIN_NUMBERS else " points"
+        kind = "splits" if row["repeats"]["splits"] > 1 else "seeds"
+        return (
+            f"No number of {kind} would decide it: with these {images:,} test images differences "
+            f"under {_said(limit, row['metric'])}{unit} cannot be seen."
+        )
+    if both := row["more"]["both"]:
+        return (
+            "Neither more draws of labels nor more pre-training seeds alone would decide it; "
+            f"about {both:,} more of each probably would."
+        )
+    return "A difference so small would not be decided by a thousand more repetitions."
 
 
 def _where(shots: int, metric: str) -> str:
