@@ -16,8 +16,8 @@ from typing import Any
 from fewlabels.results.environment import describe
 
 HERE = Path(__file__).parent
-COLUMNS = ("figure", "value", "unit", "low", "high", "repeats")
-COLUMNS += ("machine", "commit", "command", "date")
+MADE = ("machine", "commit", "command", "date")
+COLUMNS = ("figure", "value", "unit", "low", "high", "repeats", *MADE)
 
 
 class Record:
@@ -32,14 +32,8 @@ class Record:
     """
 
     def __init__(self, name: str, command: str) -> None:
-        about = describe("cpu")
         self.path = HERE / f"{name}.csv"
-        self._made = {
-            "machine": about["machine"],
-            "commit": about.get("commit", ""),
-            "command": command,
-            "date": datetime.now(UTC).date().isoformat(),
-        }
+        self._made = made(command)
 
     def add(self, figure: str, values: float | Sequence[float], unit: str) -> None:
         """Write a figure: the median of its repeats, and the least and the largest of them."""
@@ -57,6 +51,17 @@ class Record:
         sys.stderr.write(
             f"{figure}: {row['value']} {unit} ({row['low']} to {row['high']}, {len(repeats)})\n"
         )
+
+
+def made(command: str) -> dict[str, str]:
+    """Return the columns that say on what, from what and by what command a row was made."""
+    about = describe("cpu")
+    return {
+        "machine": about["machine"],
+        "commit": about.get("commit", ""),
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
 
 
 def replace(

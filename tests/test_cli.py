@@ -608,10 +608,12 @@ def test_a_collected_page_is_made_anew(library: Library, tmp_path: Path) -> None
 
 def test_plan(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
     stage = {"stage": "pretrain simclr", "steps": 1200, "seconds": 95.0, "note": "shared"}
-    library.answers["run"] = {"plan": [stage], "seconds": 100.0, "disk_mb": 12.0}
+    told = {"said": "differences from about 4.0 points"}
+    plan = {"plan": [stage], "seconds": 100.0, "disk_mb": 12.0, "precision": told}
+    library.answers["run"] = plan
     assert main(["run", "photos", "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    for text in ("pretrain simclr", "1,200", "1 min 35 s", "shared", "12 MB"):
+    for text in ("pretrain simclr", "1,200", "1 min 35 s", "shared", "12 MB", told["said"]):
         assert text in shown
 
 

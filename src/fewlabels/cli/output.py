@@ -102,6 +102,8 @@ def _show_plan(result: Record) -> None:
         [
             ("time in all", f"about {duration(result.get('seconds'))}"),
             ("disk", f"about {disk:,.0f} MB" if disk is not None else ""),
+            ("will see", (result.get("precision") or {}).get("said", "")),
+            ("note", str(result.get("note") or "")),
         ]
     )
 

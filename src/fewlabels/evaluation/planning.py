@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,43 @@ Expected = tuple[Floats, Floats]  # variance of the mean, degrees of freedom
 
 MOST = 1000
 """Repetitions beyond which nobody goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Typical:
+    """Spreads of a paired difference of accuracies, as shares, at one number of labels a class.
+
+    Attributes
+    ----------
+    pretraining, draws, rest : float
+        Standard deviations of a cell, as in `Components`.
+    image : float
+        Standard deviation over test images of the difference of two arms.
+    largest : float
+        The largest difference from scratch that was measured.
+    """
+
+    pretraining: float
+    draws: float
+    rest: float
+    image: float
+    largest: float
+
+
+TYPICAL = {
+    "CIFAR-10": {
+        1: Typical(0.0072, 0.0202, 0.0062, 0.167, 0.090),
+        4: Typical(0.0044, 0.0157, 0.0047, 0.208, 0.128),
+        25: Typical(0.0053, 0.0117, 0.0041, 0.269, 0.171),
+        100: Typical(0.0052, 0.0065, 0.0037, 0.314, 0.256),
+    },
+    "digits": {
+        1: Typical(0.0100, 0.0878, 0.0, 0.246, 0.196),
+        4: Typical(0.0121, 0.0295, 0.0, 0.246, 0.127),
+        25: Typical(0.0000, 0.0118, 0.0, 0.246, 0.071),
+    },
+}
+"""By data set and labels per class, from ``benchmarks/spreads.csv`` (`benchmarks/spreads.py`)."""
 
 
 def expected(design: Design, components: Components) -> tuple[float, float]:
@@ -67,6 +104,54 @@ def half_width_forecast(
         return math.nan, math.nan
     level, se = alpha / max(1, comparisons), math.sqrt(variance)
     return float(quantile_of(df, level)) * se, found_with_power(df, level) * se
+
+
+def typical(data: str, shots: float) -> Typical:
+    """Return the spreads of a data set at some labels per class, between those measured in log2.
+
+    Examples
+    --------
+    >>> round(typical("CIFAR-10", 2).draws, 5), typical("digits", 100).draws
+    (0.01795, 0.0118)
+    """
+    known = TYPICAL[data]
+    x = np.log2([float(n) for n in known])
+    names = [f.name for f in fields(Typical)]
+    return Typical(
+        *(
+            float(np.interp(math.log2(shots), x, [getattr(one, n) for one in known.values()]))
+            for n in names
+        )
+    )
+
+
+def prospect(design: Design, spread: Typical, images: int, comparisons: int) -> float:
+    """Return the smallest difference that a design will probably see, with some spreads.
+
+    Parameters
+    ----------
+    design : Design
+    spread : Typical
+    images : int
+        Test images.
+    comparisons : int
+        Verdicts that share the error rate; that of the hardest of Holm's steps is returned.
+
+    Returns
+    -------
+    float
+        nan where nothing is repeated.
+    """
+    image = spread.image / math.sqrt(images)
+    if design.kind == "given":
+        parts = Components(math.nan, spread.pretraining, spread.draws, spread.rest, image)
+    else:
+        parts = Components(
+            splits=math.hypot(spread.pretraining, image),
+            draws=math.hypot(spread.draws, spread.rest),
+            images=math.sqrt(design.overlap) * image,
+        )
+    return half_width_forecast(design, parts, comparisons=comparisons)[1]
 
 
 def more(

@@ -12,6 +12,7 @@ from fewlabels.pipeline.stages import finetune_steps
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
+from fewlabels.study.precision import precision
 from fewlabels.study.settings import Settings, label_count
 
 CLOSING = 0.08  # share of a run kept for scoring, the map, the report and the unforeseen
@@ -131,7 +132,8 @@ def dry_plan(
         "plan": rows,
         "seconds": total,
         "disk_mb": round(disk, 1),
-        "note": precision_note(units, settings, given=task.dataset.splits_given),
+        "note": precision_note(units, given=task.dataset.splits_given),
+        "precision": precision(task, arms, units, settings),
     }
 
 
@@ -152,7 +154,7 @@ def _arm_row(
     }
 
 
-def precision_note(units: Sequence[Unit], settings: Settings, *, given: bool) -> str:
+def precision_note(units: Sequence[Unit], *, given: bool) -> str:
     """Say before the run what it cannot see."""
     if not given and len(units) < 3:
         return f"{len(units)} splits leave wide intervals: only large differences will be decided"

@@ -52,14 +52,11 @@ def summarise(
     if design.kind == "repeated":
         # Of all labels there are, splits share most as well: nothing is known to be their own.
         images = {key: scores for key, scores in images.items() if key[1] != OWN_LABELS}
-    table = verdict_table(cells, declared, names, baseline, design=design, images=images)
-    # The plain baselines get verdicts of their own: beating scratch but not pixels is no win.
-    judged = list(dict.fromkeys([str(declared["arm"]), *([chosen] if chosen else [])]))
-    for other in PLAIN:
-        rivals = [name for name in judged if name != other]
-        if other in names and other != baseline and rivals:
-            against = {**declared, "arm": rivals[0], "baseline": other}
-            table += verdict_table(cells, against, rivals, other, design=design, images=images)
+    table = []
+    for other, judged in pairs_judged(names, str(declared["arm"]), baseline, chosen):
+        against = declared if other == baseline else {**declared, "arm": judged[0]}
+        against = {**against, "baseline": other}
+        table += verdict_table(cells, against, judged, other, design=design, images=images)
     primary = next((row for row in table if row["primary"] and row["baseline"] == baseline), None)
     for row in table:
         row["primary"] = row is primary
@@ -86,6 +83,28 @@ def summarise(
             "outlook": outlook(primary, count),
         }
     return result
+
+
+def pairs_judged(
+    names: Sequence[str], declared: str, baseline: str, chosen: str | None = None
+) -> list[tuple[str, list[str]]]:
+    """Return which arms are judged against which: all against the baseline, and some others.
+
+    The plain baselines get verdicts of their own, on the declared and the chosen arm: beating
+    scratch but not pixels is no win.
+
+    Examples
+    --------
+    >>> pairs_judged(["scratch", "pixels", "a", "b"], "a", "scratch")
+    [('scratch', ['pixels', 'a', 'b']), ('pixels', ['a'])]
+    """
+    pairs = [(baseline, [name for name in names if name != baseline])]
+    judged = list(dict.fromkeys([declared, *([chosen] if chosen else [])]))
+    for other in PLAIN:
+        rivals = [name for name in judged if name != other]
+        if other in names and other != baseline and rivals:
+            pairs.append((other, rivals))
+    return pairs
 
 
 def _image_scores(cells: Sequence[dict[str, Any]], folder: Path) -> Images:
