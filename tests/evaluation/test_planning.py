@@ -10,14 +10,9 @@ from scipy import stats
 
 from fewlabels.evaluation.cells import Design
 from fewlabels.evaluation.components import Components, of_table
-from fewlabels.evaluation.intervals import clustered, crossed, found_with_power
-from fewlabels.evaluation.planning import (
-    add_more,
-    expected,
-    half_width_forecast,
-    least_visible,
-    more,
-)
+from fewlabels.evaluation.intervals import clustered, crossed
+from fewlabels.evaluation.planning import add_more, expected, half_width_forecast, more
+from fewlabels.evaluation.variances import detectable, least_visible, missed, one_way
 
 GIVEN = Design("given", 1, 10, 3)
 SPREAD = Components(pretraining=0.01, draws=0.02, rest=0.01)
@@ -48,17 +43,17 @@ def test_with_its_own_components_a_table_is_told_its_own_error(shape):
     table = cells(np.random.default_rng(3), *shape, Components(draws=3.0, pretraining=2.0, rest=1))
     own = of_table(table)
     p, draws = shape
-    variance, df = expected(Design("given", 1, draws, p), own)
+    known = expected(Design("given", 1, draws, p), own)
     found = crossed(table)
-    assert (math.sqrt(variance), df) == pytest.approx((found.se, found.df))
+    assert (math.sqrt(known.value), known.df) == pytest.approx((found.se, found.df))
 
 
 def test_images_are_added_and_no_seed_removes_them():
     known = Components(draws=0.02, images=0.01)
-    variance, df = expected(Design("given", 1, 5, 0), known)
+    variance, df, *_ = expected(Design("given", 1, 5, 0), known)
     assert variance == pytest.approx(0.02**2 / 5 + 0.01**2)
     assert df == pytest.approx(4 * (variance / (0.02**2 / 5)) ** 2)
-    assert least_visible(known) == pytest.approx(
+    assert least_visible(known.images) == pytest.approx(
         0.01 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)), rel=1e-5
     )
 
@@ -66,23 +61,23 @@ def test_images_are_added_and_no_seed_removes_them():
 def test_splits_are_told_their_own_error_too():
     groups = [np.array([0.1, 0.2]), np.array([0.4, 0.2]), np.array([0.35, 0.3])]
     found = clustered(groups, overlap=0.125, image_variance=0.002)
-    variance, df = expected(Design("repeated", 3, 6, 3, 0.125), found.components)
+    variance, df, *_ = expected(Design("repeated", 3, 6, 3, 0.125), found.components)
     assert (math.sqrt(variance), df) == pytest.approx((found.se, 2))
     blind = clustered(groups, overlap=0.125)
-    variance, _ = expected(Design("repeated", 3, 6, 3, 0.125), blind.components)
+    variance = expected(Design("repeated", 3, 6, 3, 0.125), blind.components).value
     assert math.sqrt(variance) == pytest.approx(blind.se)
 
 
 @pytest.mark.parametrize("df", [1, 2.5, 9, 60])
 def test_the_detectable_difference_is_that_of_the_noncentral_t(df):
     """scipy.stats integrates the density; the package asks for the noncentrality itself."""
-    steps = found_with_power(df)
+    steps = detectable(one_way(df + 1, df + 1))
     assert stats.nct.sf(stats.t.ppf(0.975, df), df, steps) == pytest.approx(0.8, abs=1e-4)
+    assert missed(steps, one_way(df + 1, df + 1)) == pytest.approx(0.2, abs=1e-4)
 
 
 def seen(design, components, level=0.05):
-    variance, df = expected(design, components)
-    return found_with_power(df, level) * math.sqrt(variance)
+    return detectable(expected(design, components), level)
 
 
 @pytest.mark.parametrize("level", [0.05, 0.05 / 18])

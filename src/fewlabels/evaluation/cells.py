@@ -24,13 +24,13 @@ import numpy.typing as npt
 
 from fewlabels.evaluation.components import Components, Repeats
 from fewlabels.evaluation.intervals import (
-    ALPHA,
     OVERLAP,
     Estimate,
     clustered,
     crossed,
     variance_of_mean,
 )
+from fewlabels.evaluation.variances import ALPHA
 
 Floats = npt.NDArray[np.floating]
 Cell = Mapping[str, Any]

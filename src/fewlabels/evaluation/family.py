@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fewlabels.evaluation.intervals import ALPHA
+from fewlabels.evaluation.variances import ALPHA
 
 
 def word(difference: float, p: float, alpha: float) -> Literal["helps", "hurts", "undecided"]:

@@ -11,21 +11,25 @@ import numpy.typing as npt
 from scipy import special
 
 from fewlabels.evaluation.components import Components, mean_squares, of_splits, of_table
+from fewlabels.evaluation.variances import (
+    ALPHA,
+    Variance,
+    detectable,
+    median_unbiased,
+    one_way,
+    over_splits,
+    plus,
+    quantile_of,
+    two_way,
+)
 
 Floats = npt.NDArray[np.floating]
-
-ALPHA = 0.05
-"""Two-sided error rate of intervals and verdicts."""
-
-POWER = 0.8
-"""How often a difference of the printed detectable size is found."""
 
 RESAMPLES = 1000
 """Bootstrap resamples: the ends of a 95 % interval then move by a tenth of its width."""
 
 OVERLAP = 0.125
 """Test images over training images in the package's own 8:1:1 split."""
-
 
 ROUNDING = 1e-12
 """Relative spread under which values differ by floating-point rounding alone."""
@@ -64,38 +68,22 @@ class Estimate:
     components: Components = field(default_factory=Components)
 
 
-def quantile_of(df: npt.ArrayLike, alpha: float = ALPHA) -> Floats:
-    """Return the two-sided t quantile."""
-    return np.asarray(special.stdtrit(df, 1 - alpha / 2))
-
-
-def found_with_power(df: float, alpha: float = ALPHA) -> float:
-    """Return the true distance from zero, in standard errors, that a t test finds with `POWER`.
-
-    The noncentrality at which the t statistic exceeds its quantile so often, exactly; that the
-    test falls to the wrong side is left out of account.
-
-    Examples
-    --------
-    >>> round(found_with_power(9), 3), round(found_with_power(np.inf), 3)
-    (3.15, 2.802)
-    """
-    return float(special.nctdtrinc(df, 1 - POWER, quantile_of(df, alpha)))
-
-
 def estimate(
-    value: float, variance: float, df: float, n: int, *, note: str = "", alpha: float = ALPHA
+    value: float, known: Variance, n: int, *, note: str = "", alpha: float = ALPHA
 ) -> Estimate:
     """Return the t interval of a mean from its variance and degrees of freedom."""
+    variance, df = float(known.value), float(known.df)
     if not (variance >= 0 and df > 0):
         nan = math.nan
         return Estimate(value, nan, nan, nan, nan, nan, n, note)
     se = math.sqrt(variance)
     if se < ROUNDING * max(1.0, abs(value)):
-        se = 0.0
+        return Estimate(value, 0.0, df, value, value, 0.0, n, note)
     half = float(quantile_of(df, alpha)) * se
-    detectable = found_with_power(df, alpha) * se
-    return Estimate(value, se, df, value - half, value + half, detectable, n, note)
+    # As often too small as too large: with few degrees of freedom the plain one mostly is small.
+    raised = math.sqrt(median_unbiased(1.0, known.plain_df))
+    least = raised * detectable(known, alpha)
+    return Estimate(value, se, df, value - half, value + half, least, n, note)
 
 
 def variance_of_mean(images: Floats) -> float:
@@ -109,37 +97,14 @@ def _join(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _satterthwaite(parts: Sequence[tuple[float, float]], total: float) -> float:
-    """Return the degrees of freedom of a sum of variances ``(value, df)``."""
-    spread = sum(value**2 / df for value, df in parts if df > 0)
-    return total**2 / spread if spread > 0 else sum(df for _, df in parts)
-
-
-def median_unbiased(square: npt.ArrayLike, df: npt.ArrayLike) -> Floats:
-    """Return a mean square raised so that it is as often too small as too large.
-
-    With one or two degrees of freedom it is far too small more often than far too large: an
-    interval that took it at its face would be too short exactly then, and be sure of itself.
-    """
-    return np.asarray(square * np.asarray(df) / special.chdtri(df, 0.5))
-
-
-def _variance_of_mean(table: Floats) -> tuple[float, float]:
-    """Return variance of the mean of a crossed table, and its degrees of freedom."""
+def _variance_of_table(table: Floats) -> Variance:
+    """Return the variance of the mean of a table; nan of a single cell."""
     p, draws = table.shape
+    if table.size == 1:
+        return one_way(math.nan, 1)
     if min(p, draws) == 1:
-        n = table.size
-        return (float(table.var(ddof=1)) / n, n - 1.0) if n > 1 else (math.nan, math.nan)
-    seeds, labels, rest = mean_squares(table)
-    seeds = float(median_unbiased(seeds, p - 1))
-    labels = float(median_unbiased(labels, draws - 1))
-    # Of the mean squares, E[seeds + labels - rest] is n times the variance of the mean
-    # (Scheffe 1959, ch. 7). The estimate can fall below any one of its parts, even below zero:
-    # never believe that.
-    total = max(seeds + labels - rest, seeds, labels, rest)
-    parts = [(seeds, p - 1.0), (labels, draws - 1.0), (rest, (p - 1.0) * (draws - 1.0))]
-    df = _satterthwaite(parts, total)
-    return total / table.size, float(np.clip(df, min(p, draws) - 1, table.size - 1))
+        return one_way(table.var(ddof=1), table.size)
+    return two_way(mean_squares(table), p, draws)
 
 
 def crossed(
@@ -176,15 +141,13 @@ def crossed(
     if table.ndim != 2 or table.size == 0:
         raise ValueError(f"table must be (P, L) with P, L >= 1, got shape {table.shape}")
     values = table.astype(np.float64)
-    variance, df = _variance_of_mean(values)
-    images = math.nan
+    known, images = _variance_of_table(values), math.nan
     if image_differences is not None and len(image_differences) > 1:
         images = variance_of_mean(image_differences)
-        parts = [(variance, df), (images, len(image_differences) - 1.0)]
-        variance, df = variance + images, _satterthwaite(parts, variance + images)
+        known = plus(known, images, len(image_differences) - 1)
     if table.shape[1] == 1 < table.shape[0]:
         note = _join(note, "one label draw: the interval does not cover the choice of labels")
-    found = estimate(float(values.mean()), variance, df, table.size, note=note, alpha=alpha)
+    found = estimate(float(values.mean()), known, table.size, note=note, alpha=alpha)
     return replace(found, components=of_table(values, images))
 
 
@@ -219,12 +182,15 @@ def clustered(
     count, value = len(means), float(means.mean())
     if count < 2:
         note = _join(note, "one split: no interval")
-        return estimate(value, math.nan, math.nan, count, note=note, alpha=alpha)
-    spread = float(means.var(ddof=1))
+        return estimate(value, one_way(math.nan, 1), count, note=note, alpha=alpha)
+    # A mean over n images moves in steps of 1/n, and splits may agree by that alone: rounding
+    # leaves 1/(12 n^2) unseen (Sheppard 1898), a twelfth of what one image that differs adds.
+    unseen = 0.0 if math.isnan(image_variance) else image_variance / 12
+    spread = max(float(means.var(ddof=1)), unseen)
     shared = overlap * (spread if math.isnan(image_variance) else min(spread, image_variance))
-    known = math.nan if math.isnan(image_variance) else shared
-    found = estimate(value, spread / count + shared, count - 1.0, count, note=note, alpha=alpha)
-    return replace(found, components=of_splits([np.atleast_1d(g) for g in groups], known))
+    found = estimate(value, over_splits(spread, shared, count), count, note=note, alpha=alpha)
+    images = math.nan if math.isnan(image_variance) else shared
+    return replace(found, components=of_splits([np.atleast_1d(g) for g in groups], images))
 
 
 def wilson(successes: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:

@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from fewlabels.evaluation.cells import Design
 from fewlabels.evaluation.components import Components
-from fewlabels.evaluation.intervals import (
+from fewlabels.evaluation.variances import (
     ALPHA,
     POWER,
-    found_with_power,
-    median_unbiased,
+    Variance,
+    detectable,
+    missed,
+    one_way,
+    over_splits,
+    plus,
     quantile_of,
+    two_way,
 )
 
 Floats = npt.NDArray[np.float64]
-Expected = tuple[Floats, Floats]  # variance of the mean, degrees of freedom
 
 MOST = 1000
 """Repetitions beyond which nobody goes."""
@@ -65,8 +68,8 @@ TYPICAL = {
 """By data set and labels per class, from ``benchmarks/spreads.csv`` (`benchmarks/spreads.py`)."""
 
 
-def expected(design: Design, components: Components) -> tuple[float, float]:
-    """Return the variance that a mean will have, and its degrees of freedom; nan if unrepeated.
+def expected(design: Design, components: Components) -> Variance:
+    """Return the variance that a mean will have, with its degrees of freedom.
 
     Parameters
     ----------
@@ -76,9 +79,11 @@ def expected(design: Design, components: Components) -> tuple[float, float]:
     components : Components
         Of one cell; nan counts as zero.
     """
-    counts = (design.splits, design.pretraining_seeds, design.draws)
-    variance, df = _expected(design, components, *(np.array([float(n)]) for n in counts))
-    return float(variance[0]), float(df[0])
+    return _expected(design, components, *map(float, _counts(design)))
+
+
+def _counts(design: Design) -> tuple[int, int, int]:
+    return design.splits, design.pretraining_seeds, design.draws
 
 
 def half_width_forecast(
@@ -99,11 +104,11 @@ def half_width_forecast(
         Half-width of the interval and smallest detectable difference, both nan
         where nothing is repeated.
     """
-    variance, df = expected(design, components)
-    if not df > 0:
+    known, level = expected(design, components), alpha / max(1, comparisons)
+    if not known.df > 0:
         return math.nan, math.nan
-    level, se = alpha / max(1, comparisons), math.sqrt(variance)
-    return float(quantile_of(df, level)) * se, found_with_power(df, level) * se
+    half = float(quantile_of(known.df, level) * np.sqrt(known.value))
+    return half, detectable(known, level)
 
 
 def typical(data: str, shots: float) -> Typical:
@@ -179,12 +184,9 @@ def more(
     """
 
     def search(known: float, step: tuple[float, int, float]) -> int | None:
-        counts = (design.splits, design.pretraining_seeds, design.draws)
-
-        def planned(n: Floats) -> Expected:
-            return _expected(
-                design, components, *(c + s * n for c, s in zip(counts, step, strict=True))
-            )
+        def planned(n: Floats) -> Variance:
+            numbers = zip(_counts(design), step, strict=True)
+            return _expected(design, components, *(c + s * n for c, s in numbers))
 
         return None if math.isnan(known) else _first(abs(difference), planned, alpha)
 
@@ -230,23 +232,10 @@ def components_of(row: Mapping[str, Any]) -> Components:
     return Components(**{k: math.nan if v is None else v for k, v in row["components"].items()})
 
 
-def least_visible(components: Components, alpha: float = ALPHA) -> float:
-    """Return the smallest difference that any number of repetitions finds: the images' part."""
-    return found_with_power(math.inf, alpha) * components.images
-
-
-def _first(difference: float, planned: Callable[[Floats], Expected], alpha: float) -> int | None:
+def _first(difference: float, planned: Callable[[Floats], Variance], alpha: float) -> int | None:
     """Return the smallest number from 1 to `MOST` that finds a difference with `POWER`."""
     counts = np.arange(1.0, MOST + 1)
-    variance, df = planned(counts)
-    # A t test needs more than a normal one: most numbers that will not do are told by that.
-    likely = found_with_power(math.inf, alpha) * np.sqrt(variance) <= difference * (1 + 1e-6)
-    counts, variance, df = counts[likely], variance[likely], df[likely]
-    if not len(counts):
-        return None
-    steps = difference / np.sqrt(np.maximum(variance, 1e-300))
-    missed = special.nctdtr(df, np.minimum(steps, 1e4), quantile_of(df, alpha))
-    enough = np.flatnonzero(missed <= 1 - POWER)
+    enough = np.flatnonzero(missed(difference, planned(counts), alpha) <= 1 - POWER)
     return int(counts[enough[0]]) if len(enough) else None
 
 
@@ -256,7 +245,7 @@ def _expected(
     splits: Floats | float,
     seeds: Floats | float,
     draws: Floats | float,
-) -> Expected:
+) -> Variance:
     """Return what `expected` does, for arrays of counts."""
     own = (components.splits, components.pretraining, components.draws, components.rest)
     splits_sd, seeds_sd, draws_sd, rest_sd = (0.0 if math.isnan(sd) else sd for sd in own)
@@ -267,32 +256,28 @@ def _expected(
     return _over_table(known, np.maximum(sizes[1], 1.0), np.maximum(sizes[2], 1.0))
 
 
-def _over_splits(known: Components, splits: Floats, draws: Floats, overlap: float) -> Expected:
+def _over_splits(known: Components, splits: Floats, draws: Floats, overlap: float) -> Variance:
     """Return the expectation of what `intervals.clustered` estimates."""
     cell = known.draws**2 + known.rest**2
     spread = known.splits**2 + known.pretraining**2 + cell / np.maximum(1.0, draws / splits)
     shared = overlap * spread
     if not math.isnan(known.images):
         shared = np.minimum(shared, known.images**2)
-    return spread / splits + shared, np.where(splits > 1, splits - 1, np.nan)
+    return over_splits(spread, shared, splits)
 
 
-def _over_table(known: Components, seeds: Floats, draws: Floats) -> Expected:
+def _over_table(known: Components, seeds: Floats, draws: Floats) -> Variance:
     """Return the expectation of what `intervals.crossed` estimates."""
-    rest, size = known.rest**2, seeds * draws
-    with np.errstate(divide="ignore", invalid="ignore"):
-        a = median_unbiased(rest + draws * known.pretraining**2, seeds - 1)
-        b = median_unbiased(rest + seeds * known.draws**2, draws - 1)
-        total = a + b - rest
-        below = a**2 / (seeds - 1) + b**2 / (draws - 1) + rest**2 / ((seeds - 1) * (draws - 1))
-        df = np.clip(total**2 / below, np.minimum(seeds, draws) - 1, size - 1)
+    rest = known.rest**2
+    rows, columns = rest + draws * known.pretraining**2, rest + seeds * known.draws**2
+    both = two_way((rows, columns, rest), seeds, draws)
     # One of either: the table is a row or a column, and what was not repeated is not covered.
-    row, column = seeds == 1, draws == 1
-    total = np.where(row, rest + known.draws**2, total)
-    total = np.where(column & ~row, rest + known.pretraining**2, total)
-    df = np.where(row | column, size - 1, df)
-    variance = total / size
-    images = 0.0 if math.isnan(known.images) else known.images**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(variance > 0, df * ((variance + images) / variance) ** 2, df)
-    return variance + images, np.where(size > 1, df, np.nan)
+    row = one_way(rest + known.draws**2, draws)
+    column = one_way(rest + known.pretraining**2, seeds)
+    found = Variance(
+        *(
+            np.where(seeds == 1, a, np.where(draws == 1, b, c))
+            for a, b, c in zip(row, column, both, strict=True)
+        )
+    )
+    return found if math.isnan(known.images) else plus(found, known.images**2)

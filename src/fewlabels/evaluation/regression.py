@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fewlabels.evaluation.intervals import ALPHA, bootstrap
+from fewlabels.evaluation.intervals import bootstrap
+from fewlabels.evaluation.variances import ALPHA
 
 Floats = npt.NDArray[np.floating]
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from sklearn.isotonic import isotonic_regression
 
 from fewlabels.evaluation.cells import Cell, Design, design_of, pair_scores, select, shots_of
-from fewlabels.evaluation.intervals import ALPHA, RESAMPLES
+from fewlabels.evaluation.intervals import RESAMPLES
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER
+from fewlabels.evaluation.variances import ALPHA
 from fewlabels.evaluation.verdicts import Images, mean_interval, nulls
 
 Floats = npt.NDArray[np.float64]

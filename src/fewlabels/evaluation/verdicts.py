@@ -26,8 +26,9 @@ from fewlabels.evaluation.cells import (
 )
 from fewlabels.evaluation.components import Components, Repeats
 from fewlabels.evaluation.family import adjust, word
-from fewlabels.evaluation.intervals import ALPHA, Estimate
+from fewlabels.evaluation.intervals import Estimate
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER, RANGES
+from fewlabels.evaluation.variances import ALPHA
 
 Images = Mapping[tuple[str, int], SplitImages]
 """Image scores by ``(arm, shots)``, and then by split."""

@@ -12,8 +12,9 @@ from fewlabels.evaluation import regression
 from fewlabels.evaluation.cells import design_of
 from fewlabels.evaluation.family import adjust
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER
-from fewlabels.evaluation.planning import add_more, components_of, least_visible
+from fewlabels.evaluation.planning import add_more, components_of
 from fewlabels.evaluation.savings import curves, label_saving
+from fewlabels.evaluation.variances import least_visible
 from fewlabels.evaluation.verdicts import Images, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
@@ -205,7 +206,7 @@ def outlook(row: Mapping[str, Any], images: int) -> str:
     if numbers:
         said = [f"{n:,} more {words.format('s' if n > 1 else '')}" for n, words in numbers]
         return f"About {', or '.join(said)}{',' if len(said) > 1 else ''} would probably decide it."
-    limit = least_visible(components_of(row), row["level"])
+    limit = least_visible(components_of(row).images, row["level"])
     if limit > abs(row["difference"]):
         unit = "" if row["metric"] in _PLAIN_NUMBERS else " points"
         kind = "splits" if row["repeats"]["splits"] > 1 else "seeds"

@@ -1,0 +1,146 @@
+"""The variance of a mean, how well it is known, and what a test with it sees."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.floating]
+
+ALPHA = 0.05
+"""Two-sided error rate of intervals and verdicts."""
+
+POWER = 0.8
+"""How often a difference of the printed detectable size is found."""
+
+
+class Variance(NamedTuple):
+    """The variance of a mean; all four may be arrays.
+
+    Attributes
+    ----------
+    value, df
+        What intervals and tests go by, with its degrees of freedom.
+    plain, plain_df
+        By the mean squares themselves, without the caution that `value` takes.
+    """
+
+    value: Floats
+    df: Floats
+    plain: Floats
+    plain_df: Floats
+
+
+def quantile_of(df: npt.ArrayLike, alpha: float = ALPHA) -> Floats:
+    """Return the two-sided t quantile."""
+    return np.asarray(special.stdtrit(df, 1 - alpha / 2))
+
+
+def median_unbiased(square: npt.ArrayLike, df: npt.ArrayLike) -> Floats:
+    """Return a mean square raised so that it is as often too small as too large.
+
+    With one or two degrees of freedom it is far too small more often than far too large: an
+    interval that took it at its face would be too short exactly then, and be sure of itself.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(square * np.asarray(df) / special.chdtri(df, 0.5))
+
+
+def one_way(square: npt.ArrayLike, n: npt.ArrayLike) -> Variance:
+    """Return the variance of the mean of `n` independent values with this mean square."""
+    value, df = np.asarray(square) / np.asarray(n), np.asarray(n) - 1.0
+    return Variance(value, df, value, df)
+
+
+def two_way(
+    squares: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike],
+    seeds: npt.ArrayLike,
+    draws: npt.ArrayLike,
+) -> Variance:
+    """Return the variance of the mean of a crossed table, rows and columns both random.
+
+    The mean squares of seeds and draws enter `median_unbiased`, and degrees of freedom are
+    Satterthwaite's.
+
+    Parameters
+    ----------
+    squares : tuple
+        Mean squares of seeds, of draws and of the rest: observed or expected.
+    seeds, draws
+        Their numbers, 2 or more.
+    """
+    rows, columns, rest = (np.asarray(square, np.float64) for square in squares)
+    p, n = np.asarray(seeds, np.float64), np.asarray(draws, np.float64)
+    raised = median_unbiased(rows, p - 1), median_unbiased(columns, n - 1)
+    return Variance(*_sum_of(*raised, rest, p, n), *_sum_of(rows, columns, rest, p, n))
+
+
+def _sum_of(
+    rows: Floats, columns: Floats, rest: Floats, p: Floats, n: Floats
+) -> tuple[Floats, Floats]:
+    # E[rows + columns - rest] is n times the variance of the mean (Scheffe 1959, ch. 7). The
+    # estimate can fall below any one of its parts, even below zero: never believe that.
+    total = np.maximum(rows + columns - rest, np.maximum(np.maximum(rows, columns), rest))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = rows**2 / (p - 1) + columns**2 / (n - 1) + rest**2 / ((p - 1) * (n - 1))
+        df = np.where(below > 0, total**2 / below, p * n - 1)
+    return total / (p * n), np.clip(df, np.minimum(p, n) - 1, p * n - 1)
+
+
+def over_splits(spread: npt.ArrayLike, shared: npt.ArrayLike, splits: npt.ArrayLike) -> Variance:
+    """Return the variance of a mean over splits that share some of it, however many they are."""
+    count = np.asarray(splits)
+    value, df = np.asarray(spread) / count + np.asarray(shared), count - 1.0
+    return Variance(value, df, value, df)
+
+
+def plus(known: Variance, more: float, df: float = math.inf) -> Variance:
+    """Return a variance with an independent one added."""
+
+    def summed(value: Floats, own: Floats) -> tuple[Floats, Floats]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = value**2 / own + more**2 / df
+            return value + more, np.where(below > 0, (value + more) ** 2 / below, own)
+
+    return Variance(*summed(known.value, known.df), *summed(known.plain, known.plain_df))
+
+
+def missed(difference: float, known: Variance, alpha: float = ALPHA) -> Floats:
+    """Return how often a test fails to find a true difference.
+
+    The statistic is a noncentral t; that the test falls to the wrong side is left out.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        threshold = quantile_of(known.df, alpha) * np.sqrt(known.value / known.plain)
+        steps = np.minimum(difference / np.sqrt(known.plain), 1e4)
+        return np.asarray(special.nctdtr(known.plain_df, steps, threshold))
+
+
+def detectable(known: Variance, alpha: float = ALPHA) -> float:
+    """Return the true difference that a test finds with `POWER`.
+
+    Examples
+    --------
+    >>> round(detectable(one_way(10.0, 10)), 3)
+    3.15
+    """
+    if not known.plain > 0:
+        return 0.0
+    threshold = quantile_of(known.df, alpha) * math.sqrt(known.value / known.plain)
+    steps = special.nctdtrinc(known.plain_df, 1 - POWER, threshold)
+    return float(steps * math.sqrt(known.plain))
+
+
+def least_visible(sd: float, alpha: float = ALPHA) -> float:
+    """Return the detectable difference where the standard error is known: of a normal test.
+
+    Examples
+    --------
+    >>> round(least_visible(1.0), 3)
+    2.802
+    """
+    return float(special.ndtri(1 - alpha / 2) + special.ndtri(POWER)) * sd
