@@ -62,6 +62,31 @@ def test_headline_states_verdict_and_smallest_difference(folder: Path, sentence:
     assert "81.2" in page and "fewlabels run synthetic-clothes" in page
 
 
+def test_what_would_decide_it_stands_beside_the_verdict(folder: Path) -> None:
+    primary = json.loads((folder / "comparison.json").read_text())["primary"]
+    said = "About 12 more draws of labels would probably decide it."
+    assert said not in page_of(folder)
+    edit(folder, primary=primary | {"verdict": "undecided", "outlook": said})
+    assert said in page_of(folder)
+
+
+def test_the_curve_goes_on_as_forecast(folder: Path) -> None:
+    assert "Dotted ends" not in page_of(folder)
+    rows = [
+        {"arm": arm, "shots": n, "value": 0.83, "low": 0.8, "high": 0.86, "level": 0.8}
+        for arm in ("simclr+features", "pixels")
+        for n in (400, 100)
+    ]
+    edit(folder, forecast=rows)
+    page = page_of(folder)
+    assert "Dotted ends are forecasts, with 80 % intervals." in page
+    notes = [note for note in re.findall("<title>([^<]*)</title>", page) if "forecast" in note]
+    assert set(notes) == {
+        "SimCLR + frozen features, 100 labels per class: forecast 83.0 (80.0\N{EN DASH}86.0)"
+    }
+    Tags(page)
+
+
 def test_all_tags_close_and_ids_are_unique(folder: Path) -> None:
     tags = Tags(page_of(folder)).seen
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]

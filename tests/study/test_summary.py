@@ -96,6 +96,14 @@ def test_curves_and_savings_cover_every_arm(found: dict[str, Any]) -> None:
     assert {row["arm"] for row in found["label_saving"]} == set(NAMES) - {"scratch"}
 
 
+def test_every_arm_is_forecast(found: dict[str, Any]) -> None:
+    assert {(row["arm"], row["shots"]) for row in found["forecast"]} == {
+        (name, shots) for name in NAMES for shots in (16, 64)
+    }
+    best = max(found["forecast"], key=lambda row: row["value"])
+    assert (best["arm"], best["shots"]) == ("simclr+features", 64)
+
+
 def test_a_method_that_loses_is_said_to_hurt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

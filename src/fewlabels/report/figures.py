@@ -36,13 +36,22 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One arm in a figure: `index` picks colour and mark; plain arms are dashed."""
+    """One arm in a figure: `index` picks colour and mark; plain arms are dashed.
+
+    `ahead` is what it is forecast to score with more labels, drawn dotted.
+    """
 
     title: str
     index: int
     strong: bool
     plain: bool
     points: tuple[Point, ...]
+    ahead: tuple[Point, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Point, ...]:
+        """Return all points, measured and forecast."""
+        return self.points + self.ahead
 
 
 def _group(series: Series, parts: Sequence[Markup]) -> Markup:
@@ -54,7 +63,7 @@ def _group(series: Series, parts: Sequence[Markup]) -> Markup:
 
 def _range(series: Sequence[Series], measure: Measure, chance: float | None) -> tuple[float, float]:
     """Return the scores to show; chance is included where it is not far below."""
-    points = [point for one in series for point in one.points]
+    points = [point for one in series for point in one.shown]
     low = min(point.mean if point.low is None else point.low for point in points)
     high = max(point.mean if point.high is None else point.high for point in points)
     if chance is not None and 0 < low - chance < 0.25:
@@ -86,7 +95,7 @@ def label_efficiency(
     """
     direct = width >= 700
     left, right, top, bottom = 44.0, width - (230.0 if direct else 14.0), 28.0, height - 46.0
-    shots = sorted({point.shots for one in series for point in one.points})
+    shots = sorted({point.shots for one in series for point in one.shown})
     x = svg.linear(math.log2(shots[0]), math.log2(shots[-1]), left + 14, right - 8)
     lowest, highest = _range(series, measure, chance)
     marks = svg.ticks(lowest, highest, about=6, inside=True)
@@ -126,6 +135,7 @@ def _curve(one: Series, x: svg.Scale, y: svg.Scale) -> list[Markup]:
     lower = [(a, y(low)) for a, low, high in banded if low is not None and high is not None]
     parts = [svg.path([*upper, *reversed(lower)], "band", close=True)] if len(upper) > 1 else []
     parts.append(svg.path([(a, y(p.mean)) for a, p in zip(at, points, strict=True)], "line"))
+    parts += _ahead(points[-1], one.ahead, x, y)
     radius = 5.0 if one.strong else 4.0
     for a, p in zip(at, points, strict=True):
         halo = svg.element("circle", {"cx": a, "cy": y(p.mean), "r": 13, "class": "touch"})
@@ -134,11 +144,25 @@ def _curve(one: Series, x: svg.Scale, y: svg.Scale) -> list[Markup]:
     return parts
 
 
+def _ahead(last: Point, ahead: Sequence[Point], x: svg.Scale, y: svg.Scale) -> list[Markup]:
+    """Draw a forecast from the last measured point on: dotted, its band opening from there."""
+    if not ahead:
+        return []
+    start = (x(math.log2(last.shots)), y(last.mean))
+    at = [x(math.log2(p.shots)) for p in ahead]
+    upper = [(a, y(p.mean if p.high is None else p.high)) for a, p in zip(at, ahead, strict=True)]
+    lower = [(a, y(p.mean if p.low is None else p.low)) for a, p in zip(at, ahead, strict=True)]
+    middle = [(a, y(p.mean)) for a, p in zip(at, ahead, strict=True)]
+    band = svg.path([start, *upper, *reversed(lower)], "band", close=True)
+    line = svg.path([start, *middle], "line ahead")
+    return [svg.element("g", {}, svg.title(ahead[-1].note), band, line)]
+
+
 def _end_labels(
     series: Sequence[Series], x: svg.Scale, y: svg.Scale, bounds: tuple[float, float]
 ) -> list[Markup]:
     """Write each title beside the end of its line, moved apart where they would touch."""
-    ends = [max(one.points, key=lambda p: p.shots) for one in series]
+    ends = [max(one.shown, key=lambda p: p.shots) for one in series]
     wanted = [y(end.mean) for end in ends]
     placed = svg.apart(wanted, 19.0, bounds[0] - 8, bounds[1] + 10)
     column = max(x(math.log2(end.shots)) for end in ends) + 26

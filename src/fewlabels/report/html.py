@@ -153,7 +153,9 @@ def _curves(comparison: Comparison) -> Record | None:
         figures.label_efficiency(series, width=w, height=h, measure=measure, chance=chance)
         for w, h in ((_WIDE, 480), (_NARROW, 330))
     ]
-    return {"pictures": pictures, "legend": [_legend(s) for s in series], "rows": False}
+    ahead = any(one.ahead for one in series)
+    legend = [_legend(one) for one in series]
+    return {"pictures": pictures, "legend": legend, "rows": False, "ahead": ahead}
 
 
 def _legend(one: figures.Series) -> Record:

@@ -28,8 +28,23 @@ def all_series(comparison: Comparison) -> list[Series]:
         if measured:
             plain = words.is_plain(comparison.arms[name])
             title = comparison.title(name)
-            series.append(Series(title, index, name in strong, plain, measured))
+            ahead = _ahead(comparison, name) if name in strong and len(measured) > 1 else ()
+            series.append(Series(title, index, name in strong, plain, measured, ahead))
     return series
+
+
+def _ahead(comparison: Comparison, arm: str) -> tuple[Point, ...]:
+    """Return what an arm is forecast to score at the next number of labels."""
+    rows = [row for row in records(comparison.found.get("forecast")) if row.get("arm") == arm]
+    rows = [row for row in rows if number(row.get("value")) is not None and shots_of(row["shots"])]
+    if not rows:
+        return ()
+    row = min(rows, key=lambda row: float(row["shots"]))
+    low, high = number(row.get("low")), number(row.get("high"))
+    measure = comparison.measure
+    where, bounds = measure.shots(row["shots"]), measure.bounds(low, high)
+    note = f"{comparison.title(arm)}, {where}: forecast {measure.value(row['value'])} {bounds}"
+    return (Point(float(row["shots"]), float(row["value"]), low, high, note),)
 
 
 def _point(comparison: Comparison, arm: str, shots: float | None) -> Point | None:

@@ -31,6 +31,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         overlap=test / max(train, 1),
         cell_folder=run.path / "cells",
         chosen=last[0]["name"] if last else None,
+        classes=task.num_classes,
     )
     result = {
         "schema": 1,

@@ -11,6 +11,7 @@ import numpy as np
 from fewlabels.evaluation import regression
 from fewlabels.evaluation.cells import design_of
 from fewlabels.evaluation.family import adjust
+from fewlabels.evaluation.forecast import forecast
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER
 from fewlabels.evaluation.planning import add_more, components_of
 from fewlabels.evaluation.savings import curves, label_saving
@@ -32,6 +33,7 @@ def summarise(
     overlap: float,
     cell_folder: Path,
     chosen: str | None = None,
+    classes: int | None = None,
 ) -> dict[str, Any]:
     """Return the statistical part of ``comparison.json``.
 
@@ -45,6 +47,8 @@ def summarise(
         Test images over training images.
     chosen : str, optional
         The arm chosen within the label budget; test images had no part in that.
+    classes : int, optional
+        Their number; by it the forecast knows what guessing scores.
     """
     names = [arm.name for arm in arms]
     metric = str(declared["metric"])
@@ -73,7 +77,9 @@ def summarise(
         "curves": curves(cells, names, design=design, metric=metric, images=images),
         "verdicts": table,
         "label_saving": savings,
-        "forecast": [],
+        "forecast": forecast(
+            cells, names, design=design, metric=metric, classes=classes, images=images
+        ),
         "primary": None,
     }
     if primary is not None:
