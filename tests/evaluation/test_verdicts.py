@@ -239,17 +239,20 @@ def test_repeated_splits_share_no_more_than_their_test_images_vary():
     cells = [*split_cells("a", rng.normal(0.6, 0.05, 5)), *split_cells("b", [0.5] * 5)]
     design = design_of(cells, overlap=0.125)
 
-    def se(size):
+    def se(size, shots=4):
         images = {
-            (arm, 4): {s: size * np.random.default_rng(seed + s).random(200) for s in range(5)}
+            (arm, shots): {s: size * np.random.default_rng(seed + s).random(200) for s in range(5)}
             for arm, seed in (("a", 0), ("b", 50))
         }
-        return verdict_table(cells, {}, ["a"], "b", design=design, images=images)[0]["se"]
+        own = [{**c, "shots": shots} for c in cells]
+        design = design_of(own, overlap=0.125)
+        return verdict_table(own, {}, ["a"], "b", design=design, images=images)[0]["se"]
 
     plain = verdict_table(cells, {}, ["a"], "b", design=design)[0]["se"]
     within = plain**2 / (1 / 5 + 0.125) / 5  # of the mean of five splits that shared nothing
     little = (np.random.default_rng(0).random(200) - np.random.default_rng(50).random(200)).var()
     assert se(2.5) == pytest.approx(plain)
+    assert se(0.1, shots=0) == pytest.approx(plain)  # of all labels splits share most as well
     assert se(0.0) ** 2 == pytest.approx(within)
     assert se(0.1) ** 2 - within == pytest.approx(0.125 * 0.01 * little / 200, rel=0.2)
 

@@ -53,6 +53,9 @@ class Design:
         splits and 10 draws.
     overlap : float
         Test images over training images, which repeated splits share.
+    all_labels : bool
+        Whether all labels there are were used, no draw of them (``shots`` is 0): splits then
+        share most of their labels as well.
     """
 
     kind: Literal["given", "repeated"]
@@ -60,6 +63,7 @@ class Design:
     draws: int
     pretraining_seeds: int
     overlap: float = OVERLAP
+    all_labels: bool = False
 
 
 def select(cells: Iterable[Cell], arm: str, shots: int, metric: str) -> list[Cell]:
@@ -99,6 +103,7 @@ def design_of(cells: Sequence[Cell], *, overlap: float = OVERLAP) -> Design:
         draws=len({(s.get("split"), s.get("labels")) for s in streams}),
         pretraining_seeds=len(encoders),
         overlap=overlap,
+        all_labels=not any(cell["shots"] for cell in cells),
     )
 
 
@@ -201,6 +206,7 @@ def model_mean(
             _groups(scores, 0),
             overlap=design.overlap,
             image_variance=_image_variance(images),
+            images_alone=not design.all_labels,
             alpha=alpha,
         )
     table, dropped = _table(scores)

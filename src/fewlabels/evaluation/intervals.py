@@ -156,6 +156,7 @@ def clustered(
     *,
     overlap: float = OVERLAP,
     image_variance: float = math.nan,
+    images_alone: bool = True,
     note: str = "",
     alpha: float = ALPHA,
 ) -> Estimate:
@@ -173,8 +174,10 @@ def clustered(
     overlap : float
         ``n_test / n_train``; 0 for splits that share no image.
     image_variance : float
-        Of the mean over the test images of one split; nan where it is not known, and all of
-        the spread is taken as shared.
+        Of the mean over the test images of one split; nan where it is not known.
+    images_alone : bool
+        Whether splits share nothing that varies but test images. Otherwise, and where it is
+        not known how much those vary, all of the spread is taken as shared.
     note : str
     alpha : float
     """
@@ -187,10 +190,11 @@ def clustered(
     # leaves 1/(12 n^2) unseen (Sheppard 1898), a twelfth of what one image that differs adds.
     unseen = 0.0 if math.isnan(image_variance) else image_variance / 12
     spread = max(float(means.var(ddof=1)), unseen)
-    shared = overlap * (spread if math.isnan(image_variance) else min(spread, image_variance))
+    told = images_alone and not math.isnan(image_variance)
+    shared = overlap * (min(spread, image_variance) if told else spread)
     found = estimate(value, over_splits(spread, shared, count), count, note=note, alpha=alpha)
-    images = math.nan if math.isnan(image_variance) else shared
-    return replace(found, components=of_splits([np.atleast_1d(g) for g in groups], images))
+    parts = of_splits([np.atleast_1d(g) for g in groups], shared if told else math.nan)
+    return replace(found, components=parts)
 
 
 def wilson(successes: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:

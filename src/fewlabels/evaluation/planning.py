@@ -154,7 +154,7 @@ def prospect(design: Design, spread: Typical, images: int, comparisons: int) -> 
         parts = Components(
             splits=math.hypot(spread.pretraining, image),
             draws=math.hypot(spread.draws, spread.rest),
-            images=math.sqrt(design.overlap) * image,
+            images=math.nan if design.all_labels else math.sqrt(design.overlap) * image,
         )
     return half_width_forecast(design, parts, comparisons=comparisons)[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fewlabels.evaluation.cells import Design
@@ -41,7 +42,8 @@ def precision(
     found["useless"] = False
     if settings.metric not in SHARES:
         return {**found, "said": f"no typical spread of {settings.metric} is known"}
-    design, images = planned_design(task, units), len(task.dataset.rows("test"))
+    design = replace(planned_design(task, units), all_labels=shots == (OWN_LABELS,))
+    images = len(task.dataset.rows("test"))
     each = min(shots) or max(1, label_count(task, OWN_LABELS) // task.num_classes)
     spreads = [typical(name, each) for name in TYPICAL]
     first = [prospect(design, spread, images, 1) for spread in spreads]

@@ -19,7 +19,6 @@ from fewlabels.evaluation.variances import least_visible
 from fewlabels.evaluation.verdicts import Images, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
-from fewlabels.study.plan import OWN_LABELS
 
 PLAIN = ("mean", "pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
@@ -54,9 +53,6 @@ def summarise(
     metric = str(declared["metric"])
     design = design_of(cells, overlap=overlap)
     images = _image_scores(cells, cell_folder)
-    if design.kind == "repeated":
-        # Of all labels there are, splits share most as well: nothing is known to be their own.
-        images = {key: scores for key, scores in images.items() if key[1] != OWN_LABELS}
     table = []
     for other, judged in pairs_judged(names, str(declared["arm"]), baseline, chosen):
         against = declared if other == baseline else {**declared, "arm": judged[0]}
