@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
 from fewlabels.evaluation import calibration
@@ -32,6 +33,18 @@ def test_ece_by_hand():
     # Two bins are used: confidence 0.8 with 1 of 2 right, confidence 0.6 with 2 of 2 right.
     p = np.array([[0.8, 0.2], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
     assert calibration.ece(np.array([0, 1, 0, 0]), p) == pytest.approx((0.3 + 0.4) / 2)
+
+
+def test_ece_agrees_with_bins_of_scipy():
+    labels, p = probabilities()
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, calibration.BINS + 1)
+    gaps = [
+        stats.binned_statistic(confidence, values, "sum", bins=edges).statistic
+        for values in (right.astype(float), confidence)
+    ]
+    expected = np.abs(gaps[0] - gaps[1]).sum() / len(labels)
+    assert calibration.ece(labels, p) == pytest.approx(expected)
 
 
 def test_ece_is_small_when_the_probabilities_are_true_ones():

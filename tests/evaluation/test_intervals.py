@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from fewlabels.evaluation.intervals import bootstrap, clustered, crossed, wilson
+from fewlabels.evaluation.variances import one_way, plus
 
 TRUTH = 0.03
 
@@ -153,6 +154,26 @@ def test_crossed_refuses_what_is_no_table():
 def test_wilson_agrees_with_scipy(k, n):
     expected = stats.binomtest(k, n).proportion_ci(method="wilson")
     assert wilson(k, n) == pytest.approx((expected.low, expected.high))
+
+
+def test_degrees_of_freedom_of_a_sum_are_welchs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0, 1, 6), rng.normal(0, 3, 11)
+    known = plus(one_way(a.var(ddof=1), 6), float(b.var(ddof=1)) / 11, 10)
+    found = stats.ttest_ind(a, b, equal_var=False)
+    assert known.df == pytest.approx(found.df)
+    assert (a.mean() - b.mean()) / np.sqrt(known.value) == pytest.approx(found.statistic)
+
+
+def test_the_bootstrap_agrees_with_scipys():
+    values = np.random.default_rng(0).exponential(size=40)
+    found = bootstrap(
+        lambda rows: {"mean": float(values[rows].mean())}, np.zeros(40, int), resamples=4000
+    )["mean"]
+    rng = np.random.default_rng(1)
+    other = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=rng)
+    interval = other.confidence_interval
+    assert found == pytest.approx((interval.low, interval.high), abs=0.03)
 
 
 def test_the_bootstrap_keeps_the_class_counts():
