@@ -50,7 +50,7 @@ def test_levels_are_those_of_the_ranks(seed):
 
 
 def row(p, *, primary=False, difference=0.1):
-    return {"p": p, "primary": primary, "difference": difference}
+    return {"p": p, "p_family": p, "primary": primary, "difference": difference}
 
 
 def test_the_primary_row_stays_outside_the_family():

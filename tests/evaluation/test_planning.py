@@ -130,6 +130,7 @@ def row(**changes):
         "difference": 0.01,
         "detectable": 0.02,
         "verdict": "undecided",
+        "primary": True,
         "level": 0.05,
         "components": {"draws": 0.02, "pretraining": None},
         "repeats": {"splits": 1, "pretraining": 0, "draws": 5},

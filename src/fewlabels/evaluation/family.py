@@ -62,7 +62,7 @@ def adjust(rows: list[dict[str, Any]], alpha: float = ALPHA) -> list[dict[str, A
     procedure judges a row of its rank.
     """
     others = [row for row in rows if not row["primary"]]
-    p_values = [math.nan if row["p"] is None else row["p"] for row in others]
+    p_values = [math.nan if row["p_family"] is None else row["p_family"] for row in others]
     for row, p, level in zip(others, holm(p_values), holm_levels(p_values, alpha), strict=True):
         row["p_holm"], row["level"] = None if math.isnan(p) else p, level
         row["verdict"] = word(row["difference"] or 0.0, p, alpha)

@@ -20,6 +20,7 @@ from fewlabels.evaluation.variances import (
     over_splits,
     plus,
     quantile_of,
+    sure_p,
     two_way,
 )
 
@@ -53,6 +54,9 @@ class Estimate:
         Independent units the mean rests on: cells, or splits.
     note : str
         What the interval does not cover, in words; empty if nothing is left out.
+    sure_p : float
+        Two-sided, of no difference from zero, as a test among many needs it: see
+        `variances.reach`.
     components : Components
         Where the standard error comes from.
     """
@@ -65,6 +69,7 @@ class Estimate:
     detectable: float
     n: int
     note: str
+    sure_p: float = math.nan
     components: Components = field(default_factory=Components)
 
 
@@ -78,12 +83,13 @@ def estimate(
         return Estimate(value, nan, nan, nan, nan, nan, n, note)
     se = math.sqrt(variance)
     if se < ROUNDING * max(1.0, abs(value)):
-        return Estimate(value, 0.0, df, value, value, 0.0, n, note)
+        return Estimate(value, 0.0, df, value, value, 0.0, n, note, 1.0 if not value else math.nan)
     half = float(quantile_of(df, alpha)) * se
     # As often too small as too large: with few degrees of freedom the plain one mostly is small.
     raised = math.sqrt(median_unbiased(1.0, known.plain_df))
     least = raised * detectable(known, alpha)
-    return Estimate(value, se, df, value - half, value + half, least, n, note)
+    sure = sure_p(value, known)
+    return Estimate(value, se, df, value - half, value + half, least, n, note, sure)
 
 
 def variance_of_mean(images: Floats) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from fewlabels.evaluation.components import Components
 from fewlabels.evaluation.variances import (
     ALPHA,
     POWER,
+    Part,
     Variance,
     detectable,
     missed,
     one_way,
     over_splits,
     plus,
-    quantile_of,
+    reach,
     two_way,
 )
 
@@ -87,7 +89,12 @@ def _counts(design: Design) -> tuple[int, int, int]:
 
 
 def half_width_forecast(
-    design: Design, components: Components, *, comparisons: int = 1, alpha: float = ALPHA
+    design: Design,
+    components: Components,
+    *,
+    comparisons: int = 1,
+    corrected: bool = False,
+    alpha: float = ALPHA,
 ) -> tuple[float, float]:
     """Return what a design will be able to see, before it is run.
 
@@ -97,18 +104,20 @@ def half_width_forecast(
         As in `expected`.
     comparisons : int
         Verdicts that share the error rate; the hardest of Holm's steps is used.
+    corrected : bool
+        Whether it is for one of those, not for the verdict that stands alone.
 
     Returns
     -------
     tuple of float
-        Half-width of the interval and smallest detectable difference, both nan
+        Half-width at that rate and smallest detectable difference, both nan
         where nothing is repeated.
     """
     known, level = expected(design, components), alpha / max(1, comparisons)
     if not known.df > 0:
         return math.nan, math.nan
-    half = float(quantile_of(known.df, level) * np.sqrt(known.value))
-    return half, detectable(known, level)
+    half = math.sqrt(reach(known, level, corrected=corrected).value)
+    return half, detectable(known, level, corrected=corrected)
 
 
 def typical(data: str, shots: float) -> Typical:
@@ -130,7 +139,7 @@ def typical(data: str, shots: float) -> Typical:
     )
 
 
-def prospect(design: Design, spread: Typical, images: int, comparisons: int) -> float:
+def prospect(design: Design, spread: Typical, images: int, corrected: int = 0) -> float:
     """Return the smallest difference that a design will probably see, with some spreads.
 
     Parameters
@@ -139,8 +148,9 @@ def prospect(design: Design, spread: Typical, images: int, comparisons: int) -> 
     spread : Typical
     images : int
         Test images.
-    comparisons : int
-        Verdicts that share the error rate; that of the hardest of Holm's steps is returned.
+    corrected : int
+        Verdicts that are corrected for their number, of which the hardest step is told; 0 for
+        the one that stands alone.
 
     Returns
     -------
@@ -156,11 +166,17 @@ def prospect(design: Design, spread: Typical, images: int, comparisons: int) -> 
             draws=math.hypot(spread.draws, spread.rest),
             images=math.nan if design.all_labels else math.sqrt(design.overlap) * image,
         )
-    return half_width_forecast(design, parts, comparisons=comparisons)[1]
+    many = max(1, corrected)
+    return half_width_forecast(design, parts, comparisons=many, corrected=corrected > 0)[1]
 
 
 def more(
-    difference: float, design: Design, components: Components, alpha: float = ALPHA
+    difference: float,
+    design: Design,
+    components: Components,
+    alpha: float = ALPHA,
+    *,
+    corrected: bool = False,
 ) -> dict[str, int | None]:
     """Return how many more repetitions would probably make a difference of this size seen.
 
@@ -172,6 +188,8 @@ def more(
         Behind it.
     alpha : float
         Error rate at which it is judged.
+    corrected : bool
+        Whether it is one of many.
 
     Returns
     -------
@@ -188,7 +206,9 @@ def more(
             numbers = zip(_counts(design), step, strict=True)
             return _expected(design, components, *(c + s * n for c, s in numbers))
 
-        return None if math.isnan(known) else _first(abs(difference), planned, alpha)
+        if math.isnan(known):
+            return None
+        return _first(abs(difference), planned(np.arange(1.0, MOST + 1)), alpha, corrected)
 
     draws = search(components.draws, (0, 0, 1))
     if design.kind == "repeated":
@@ -224,7 +244,8 @@ def add_more(rows: Sequence[dict[str, Any]], design: Design) -> None:
                 draws=counts["draws"],
                 pretraining_seeds=counts["pretraining"],
             )
-            row["more"] = more(row["difference"], own, components_of(row), row["level"])
+            parts, alone = components_of(row), row["primary"]
+            row["more"] = more(row["difference"], own, parts, row["level"], corrected=not alone)
 
 
 def components_of(row: Mapping[str, Any]) -> Components:
@@ -232,11 +253,11 @@ def components_of(row: Mapping[str, Any]) -> Components:
     return Components(**{k: math.nan if v is None else v for k, v in row["components"].items()})
 
 
-def _first(difference: float, planned: Callable[[Floats], Variance], alpha: float) -> int | None:
-    """Return the smallest number from 1 to `MOST` that finds a difference with `POWER`."""
-    counts = np.arange(1.0, MOST + 1)
-    enough = np.flatnonzero(missed(difference, planned(counts), alpha) <= 1 - POWER)
-    return int(counts[enough[0]]) if len(enough) else None
+def _first(difference: float, planned: Variance, alpha: float, corrected: bool) -> int | None:
+    """Return the smallest number of more, from 1 on, that finds a difference with `POWER`."""
+    unseen = missed(difference, planned, alpha, corrected=corrected)
+    enough = np.flatnonzero(unseen <= 1 - POWER)
+    return int(enough[0]) + 1 if len(enough) else None
 
 
 def _expected(
@@ -274,10 +295,16 @@ def _over_table(known: Components, seeds: Floats, draws: Floats) -> Variance:
     # One of either: the table is a row or a column, and what was not repeated is not covered.
     row = one_way(rest + known.draws**2, draws)
     column = one_way(rest + known.pretraining**2, seeds)
-    found = Variance(
-        *(
-            np.where(seeds == 1, a, np.where(draws == 1, b, c))
-            for a, b, c in zip(row, column, both, strict=True)
-        )
-    )
+    found = _where(seeds == 1, row, _where(draws == 1, column, both))
     return found if math.isnan(known.images) else plus(found, known.images**2)
+
+
+def _where(here: npt.NDArray[np.bool_], a: Variance, b: Variance) -> Variance:
+    """Return one variance or the other, place by place."""
+    nothing = Part(np.zeros(1), np.ones(1))
+    pairs = zip_longest(a.parts, b.parts, fillvalue=nothing)
+    parts = tuple(
+        Part(*(np.where(here, *both) for both in zip(*pair, strict=True))) for pair in pairs
+    )
+    numbers = [np.where(here, *both) for both in zip(a[:4], b[:4], strict=True)]
+    return Variance(numbers[0], numbers[1], numbers[2], numbers[3], parts)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
 Floats = npt.NDArray[np.floating]
 
@@ -18,26 +18,39 @@ POWER = 0.8
 """How often a difference of the printed detectable size is found."""
 
 
+_LEAST = -60.0  # the logarithm of the least p that is told from zero
+
+
+class Part(NamedTuple):
+    """A mean square's share in the variance of a mean, with its degrees of freedom."""
+
+    value: Floats
+    df: Floats
+
+
 class Variance(NamedTuple):
-    """The variance of a mean; all four may be arrays.
+    """The variance of a mean; its numbers may be arrays.
 
     Attributes
     ----------
     value, df
-        What intervals and tests go by, with its degrees of freedom.
+        What intervals and single tests go by, with its degrees of freedom.
     plain, plain_df
         By the mean squares themselves, without the caution that `value` takes.
+    parts : tuple of Part
+        Independent sources, of which the sum is never less than the variance.
     """
 
     value: Floats
     df: Floats
     plain: Floats
     plain_df: Floats
+    parts: tuple[Part, ...]
 
 
 def quantile_of(df: npt.ArrayLike, alpha: float = ALPHA) -> Floats:
     """Return the two-sided t quantile."""
-    return np.asarray(special.stdtrit(df, 1 - alpha / 2))
+    return -np.asarray(special.stdtrit(df, alpha / 2))
 
 
 def median_unbiased(square: npt.ArrayLike, df: npt.ArrayLike) -> Floats:
@@ -52,8 +65,12 @@ def median_unbiased(square: npt.ArrayLike, df: npt.ArrayLike) -> Floats:
 
 def one_way(square: npt.ArrayLike, n: npt.ArrayLike) -> Variance:
     """Return the variance of the mean of `n` independent values with this mean square."""
-    value, df = np.asarray(square) / np.asarray(n), np.asarray(n) - 1.0
-    return Variance(value, df, value, df)
+    return of_one(np.asarray(square) / np.asarray(n), np.asarray(n) - 1.0)
+
+
+def of_one(value: Floats, df: Floats) -> Variance:
+    """Return a variance of a single source."""
+    return Variance(value, df, value, df, (Part(value, df),))
 
 
 def two_way(
@@ -76,7 +93,8 @@ def two_way(
     rows, columns, rest = (np.asarray(square, np.float64) for square in squares)
     p, n = np.asarray(seeds, np.float64), np.asarray(draws, np.float64)
     raised = median_unbiased(rows, p - 1), median_unbiased(columns, n - 1)
-    return Variance(*_sum_of(*raised, rest, p, n), *_sum_of(rows, columns, rest, p, n))
+    parts = Part(rows / (p * n), p - 1), Part(columns / (p * n), n - 1)
+    return Variance(*_sum_of(*raised, rest, p, n), *_sum_of(rows, columns, rest, p, n), parts)
 
 
 def _sum_of(
@@ -94,8 +112,7 @@ def _sum_of(
 def over_splits(spread: npt.ArrayLike, shared: npt.ArrayLike, splits: npt.ArrayLike) -> Variance:
     """Return the variance of a mean over splits that share some of it, however many they are."""
     count = np.asarray(splits)
-    value, df = np.asarray(spread) / count + np.asarray(shared), count - 1.0
-    return Variance(value, df, value, df)
+    return of_one(np.asarray(spread) / count + np.asarray(shared), count - 1.0)
 
 
 def plus(known: Variance, more: float, df: float = math.inf) -> Variance:
@@ -106,21 +123,70 @@ def plus(known: Variance, more: float, df: float = math.inf) -> Variance:
             below = value**2 / own + more**2 / df
             return value + more, np.where(below > 0, (value + more) ** 2 / below, own)
 
-    return Variance(*summed(known.value, known.df), *summed(known.plain, known.plain_df))
+    parts = (*known.parts, Part(np.asarray(more), np.asarray(df)))
+    return Variance(*summed(known.value, known.df), *summed(known.plain, known.plain_df), parts)
 
 
-def missed(difference: float, known: Variance, alpha: float = ALPHA) -> Floats:
+def reach(known: Variance, alpha: float = ALPHA, *, corrected: bool = False) -> Part:
+    """Return the square of what a difference must exceed to be decided, and how well it is known.
+
+    A single test takes the t quantile of the sum. A test among many needs the far tails, where
+    that is too short with few seeds: a mean square that happens to be small then makes its own
+    few degrees of freedom forgotten. So each source takes the quantile of its own
+    (Banerjee 1961), which errs no more often than `alpha`, however small.
+
+    Returns
+    -------
+    Part
+        Whose degrees of freedom are those of a scaled chi-square with its variance.
+    """
+    if not corrected:
+        return Part(quantile_of(known.df, alpha) ** 2 * known.value, known.plain_df)
+    terms = [quantile_of(part.df, alpha) ** 2 * part.value for part in known.parts]
+    total = np.sum(np.broadcast_arrays(*terms), axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        below = sum(term**2 / part.df for term, part in zip(terms, known.parts, strict=True))
+        df = np.where(below > 0, total**2 / below, known.plain_df)
+    return Part(np.asarray(total), df)
+
+
+def sure_p(difference: float, known: Variance) -> float:
+    """Return the least error rate at which a test among many decides a difference.
+
+    Examples
+    --------
+    >>> round(sure_p(2.262157, one_way(10.0, 10)), 6)
+    0.05
+    """
+    if not difference or not known.plain > 0:
+        return 1.0 if not difference else math.nan
+    if len(known.parts) == 1:
+        return float(2 * special.stdtr(known.df, -abs(difference) / np.sqrt(known.value)))
+
+    def off(exponent: float) -> float:
+        short = float(reach(known, 10.0**exponent, corrected=True).value)
+        return math.log(max(short, 1e-300)) - 2 * math.log(abs(difference))
+
+    if off(_LEAST) <= 0:
+        return 0.0
+    return float(10.0 ** optimize.brentq(off, _LEAST, -1e-12, xtol=1e-10))
+
+
+def missed(
+    difference: float, known: Variance, alpha: float = ALPHA, *, corrected: bool = False
+) -> Floats:
     """Return how often a test fails to find a true difference.
 
     The statistic is a noncentral t; that the test falls to the wrong side is left out.
     """
+    least = reach(known, alpha, corrected=corrected)
     with np.errstate(divide="ignore", invalid="ignore"):
-        threshold = quantile_of(known.df, alpha) * np.sqrt(known.value / known.plain)
+        threshold = np.sqrt(least.value / known.plain)
         steps = np.minimum(difference / np.sqrt(known.plain), 1e4)
-        return np.asarray(special.nctdtr(known.plain_df, steps, threshold))
+        return np.asarray(special.nctdtr(least.df, steps, threshold))
 
 
-def detectable(known: Variance, alpha: float = ALPHA) -> float:
+def detectable(known: Variance, alpha: float = ALPHA, *, corrected: bool = False) -> float:
     """Return the true difference that a test finds with `POWER`.
 
     Examples
@@ -130,8 +196,9 @@ def detectable(known: Variance, alpha: float = ALPHA) -> float:
     """
     if not known.plain > 0:
         return 0.0
-    threshold = quantile_of(known.df, alpha) * math.sqrt(known.value / known.plain)
-    steps = special.nctdtrinc(known.plain_df, 1 - POWER, threshold)
+    least = reach(known, alpha, corrected=corrected)
+    threshold = math.sqrt(least.value / known.plain)
+    steps = special.nctdtrinc(least.df, 1 - POWER, threshold)
     return float(steps * math.sqrt(known.plain))
 
 

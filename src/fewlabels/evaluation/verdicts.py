@@ -45,7 +45,10 @@ class Verdict:
     low, high : float
         Interval at 95 %.
     p : float
-        Two-sided.
+        Two-sided, of this verdict alone.
+    p_family : float
+        For one verdict among many, which needs the far tails (see `variances.reach`); never
+        below `p`.
     verdict : {"helps", "hurts", "undecided"}
     detectable : float
         The smallest true difference this design finds with 80 % power.
@@ -68,6 +71,7 @@ class Verdict:
     low: float
     high: float
     p: float
+    p_family: float
     verdict: Literal["helps", "hurts", "undecided"]
     detectable: float
     se: float
@@ -108,6 +112,7 @@ def _judge(found: Estimate, repeats: Repeats, sign: int, alpha: float) -> Verdic
         low=low,
         high=high,
         p=p,
+        p_family=max(p, found.sure_p),
         verdict=word(value, p, alpha),
         detectable=found.detectable if found.se > 0 else math.nan,
         se=found.se,
@@ -156,7 +161,7 @@ def compare_arms(
     if found is None:
         nan = math.nan
         why, nothing = "no paired cells", (Components(), Repeats(0, 0, 0))
-        return Verdict(nan, nan, nan, nan, "undecided", nan, nan, nan, 0, why, *nothing)
+        return Verdict(nan, nan, nan, nan, nan, "undecided", nan, nan, nan, 0, why, *nothing)
     return _judge(found, repeats_of(pairs), sign, alpha)
 
 

@@ -46,7 +46,7 @@ def precision(
     images = len(task.dataset.rows("test"))
     each = min(shots) or max(1, label_count(task, OWN_LABELS) // task.num_classes)
     spreads = [typical(name, each) for name in TYPICAL]
-    first = [prospect(design, spread, images, 1) for spread in spreads]
+    first = [prospect(design, spread, images) for spread in spreads]
     if any(math.isnan(one) for one in first):
         return {**found, "said": "nothing is repeated, so nothing can be decided: more --seeds"}
     found["declared"] = {"low": min(first), "high": max(first)}

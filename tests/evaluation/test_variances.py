@@ -1,0 +1,97 @@
+"""What a difference must exceed: alone, and among many where the far tails decide."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fewlabels.evaluation.components import mean_squares
+from fewlabels.evaluation.variances import (
+    detectable,
+    median_unbiased,
+    missed,
+    one_way,
+    over_splits,
+    plus,
+    reach,
+    sure_p,
+    two_way,
+)
+
+
+def test_a_mean_square_is_raised_to_its_median():
+    rng = np.random.default_rng(0)
+    for df in (1, 2, 9):
+        squares = median_unbiased(rng.chisquare(df, 4000) / df, df)
+        assert np.mean(squares < 1) == pytest.approx(0.5, abs=0.03)
+
+
+def drawn(rng, p, draws, seeds, labels, rest):
+    return (
+        seeds * rng.normal(size=(p, 1))
+        + labels * rng.normal(size=draws)
+        + rest * rng.normal(size=(p, draws))
+    )
+
+
+@pytest.mark.parametrize("sds", [(1, 1, 0.2), (0.5, 0.0, 0.4), (0.5, 1.5, 0.4)])
+def test_among_many_tests_it_errs_no_more_often_than_it_may(sds):
+    """Where the sum's own quantile errs five times too often, three seeds by twenty draws."""
+    rng = np.random.default_rng(0)
+    alpha, wrong, short = 0.004, 0, 0
+    for _ in range(4000):
+        table = drawn(rng, 3, 20, *sds)
+        known = two_way(mean_squares(table), 3, 20)
+        wrong += table.mean() ** 2 > reach(known, alpha, corrected=True).value
+        short += table.mean() ** 2 > reach(known, alpha).value
+    assert wrong / 4000 <= stats.binom.ppf(0.999, 4000, alpha) / 4000
+    if sds == (1, 1, 0.2):
+        assert short / 4000 > 2 * alpha
+
+
+@pytest.mark.parametrize("difference", [0.3, 1.0, -4.0, 30.0])
+def test_the_sure_p_is_the_rate_at_which_the_difference_is_just_decided(difference):
+    known = plus(two_way((6.0, 4.0, 1.0), 3, 8), 0.01, 400)
+    p = sure_p(difference, known)
+    assert 0 < p < 1
+    assert reach(known, p, corrected=True).value == pytest.approx(difference**2, rel=1e-6)
+    by_hand = stats.t.ppf(1 - p / 2, 2) ** 2 * 6 / 24 + stats.t.ppf(1 - p / 2, 7) ** 2 * 4 / 24
+    by_hand += stats.t.ppf(1 - p / 2, 400) ** 2 * 0.01
+    assert by_hand == pytest.approx(difference**2, rel=1e-4)
+
+
+def test_with_a_single_source_it_is_the_t_test():
+    values = np.random.default_rng(0).normal(0.4, 1, 8)
+    known = one_way(values.var(ddof=1), 8)
+    assert sure_p(values.mean(), known) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert sure_p(0.0, known) == 1.0
+    assert math.isnan(sure_p(0.1, one_way(0.0, 8)))
+    assert sure_p(1e300, plus(known, 1.0)) == 0.0
+
+
+def test_power_among_many_is_as_it_is_told():
+    """A difference that is found four times of five at the level of the hardest of 18 tests."""
+    rng = np.random.default_rng(0)
+    sds = (0.5, 1.5, 0.4)
+    seeds, labels, rest = (sd**2 for sd in sds)
+    known = two_way((rest + 10 * seeds, rest + 5 * labels, rest), 5, 10)
+    size = detectable(known, 0.05 / 18, corrected=True)
+    assert size > detectable(known, 0.05 / 18) > detectable(known)
+    found = 0
+    for _ in range(2000):
+        table = size + drawn(rng, 5, 10, *sds)
+        own = two_way(mean_squares(table), 5, 10)
+        found += sure_p(float(table.mean()), own) <= 0.05 / 18
+    assert found / 2000 == pytest.approx(0.8, abs=0.06)
+
+
+def test_arrays_are_told_one_by_one():
+    many = over_splits(np.array([1.0, 4.0]), 0.1, np.array([3, 10]))
+    single = [over_splits(1.0, 0.1, 3), over_splits(4.0, 0.1, 10)]
+    for corrected in (False, True):
+        together = missed(2.0, many, corrected=corrected)
+        apart = [float(missed(2.0, one, corrected=corrected)) for one in single]
+        assert together == pytest.approx(apart)
