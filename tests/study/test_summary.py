@@ -231,6 +231,14 @@ def test_what_would_decide_it(changes: dict[str, Any], words: str) -> None:
     assert outlook(UNDECIDED | changes, 372) == words
 
 
+def test_one_encoder_is_said_to_be_one() -> None:
+    decided = UNDECIDED | {"more": None, "verdict": "helps"}
+    assert outlook(decided, 372) == ""
+    for repeats, said in (((1, 1, 5), True), ((1, 0, 5), False), ((3, 3, 5), False)):
+        counts = dict(zip(("splits", "pretraining", "draws"), repeats, strict=True))
+        assert ("one pre-trained encoder" in outlook(decided | {"repeats": counts}, 372)) is said
+
+
 def test_undecided_rows_tell_what_would_decide_them(tmp_path: Path) -> None:
     """The gain is less than the noise: a few more splits would do; with many it is decided."""
     found = summary(cells(splits=3, noise=0.15), tmp_path)

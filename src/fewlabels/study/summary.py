@@ -182,7 +182,7 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 
 def outlook(row: Mapping[str, Any], images: int) -> str:
-    """Return in words what would probably decide an undecided verdict; "" where none is due.
+    """Return in words what a verdict leaves open: of one encoder, or undecided; or "".
 
     Parameters
     ----------
@@ -193,8 +193,23 @@ def outlook(row: Mapping[str, Any], images: int) -> str:
 
     Examples
     --------
+    >>> row = {"more": None, "repeats": {"splits": 1, "pretraining": 1, "draws": 5}}
+    >>> outlook(row, 400)
+    'It speaks of one pre-trained encoder: another of the same kind may do otherwise.'
+    """
+    counts = row["repeats"]
+    alone = counts["splits"] == counts["pretraining"] == 1
+    one = "It speaks of one pre-trained encoder: another of the same kind may do otherwise."
+    return " ".join(filter(None, [_to_decide(row, images), one if alone else ""]))
+
+
+def _to_decide(row: Mapping[str, Any], images: int) -> str:
+    """Return what would probably decide an undecided verdict.
+
+    Examples
+    --------
     >>> row = {"metric": "accuracy", "difference": 0.01, "level": 0.05, "components": {}}
-    >>> outlook(row | {"more": {"draws": 12, "pretraining": 2, "splits": None}}, 400)
+    >>> _to_decide(row | {"more": {"draws": 12, "pretraining": 2, "splits": None}}, 400)
     'About 12 more draws of labels, or 2 more pre-training seeds, would probably decide it.'
     """
     if row["more"] is None:
