@@ -177,10 +177,66 @@ def test_a_budget_that_leaves_nothing_is_refused(
     assert caught.value.hint.startswith("--budget")
 
 
-def test_a_budget_in_steps_is_for_pretraining(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = settle(task, ["scratch", "simclr+parameters"], "30 steps", monkeypatch)
-    assert steps.pretrain == {"simclr:tiny": 30}
-    assert steps.scratch == {"10": 10, "400": 400}
+@pytest.mark.parametrize(
+    ("budget", "pretrain", "scratch"),
+    [
+        ("300 steps", 250, 300),  # less the 50 steps of the longest fine-tune
+        ("2000 steps", 1_950, 400),
+        ("19200 images", 250, 300),  # 16,000 images in batches of 64
+        ("96 epochs", 250, 300),  # passes over 200 images
+    ],
+)
+def test_a_budget_is_that_of_the_whole_cell_in_every_unit(
+    budget: str, pretrain: int, scratch: int, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = settle(task, ["scratch", "simclr+parameters"], budget, monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": pretrain}
+    assert steps.finetune == {"10": 50, "400": 50}
+    assert steps.scratch == {"10": 10, "400": scratch}
+
+
+@pytest.mark.parametrize("budget", ["300 steps", "19200 images", "96 epochs"])
+def test_frozen_features_take_no_steps_of_a_budget(
+    budget: str, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = settle(task, ["scratch", "simclr+features"], budget, monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 300}
+
+
+@pytest.mark.parametrize(
+    ("budget", "words", "hint"),
+    [
+        ("60 steps", "a budget of 60 steps leaves too little", "--budget 151steps"),
+        ("3300 images", "takes about 3200 images", "--budget 9601images"),
+        ("16 epochs", r"16 epochs \(3200 images\) leaves too little", "--budget 9601images"),
+    ],
+)
+def test_a_budget_too_small_for_the_transfer_is_refused(
+    budget: str, words: str, hint: str, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        settle(task, ["scratch", "simclr+parameters"], budget, monkeypatch)
+    assert caught.value.hint == hint
+    enough = hint.removeprefix("--budget ")
+    assert settle(task, ["scratch", "simclr+parameters"], enough, monkeypatch).pretrain
+
+
+def test_less_than_a_batch_is_refused(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="199 images leaves too little for pre-training"):
+        settle(task, ["pixels", "simclr+features"], "199 images", monkeypatch)  # all 200 are one
+    with pytest.raises(UsageError, match="63 images is less than one batch of 64"):
+        settle(task, ["pixels", "scratch"], "63 images", monkeypatch)
+
+
+def test_without_a_pretraining_any_budget_will_do(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A given start may need nearly all of it, and is cut to it like scratch."""
+    names = ["scratch", "random+features", "pixels"]
+    assert settle(task, names, "0.55s", monkeypatch).scratch == {"10": 10, "400": 27}
+    steps = settle(task, ["scratch", "random+parameters"], "20 steps", monkeypatch)
+    assert steps.finetune == {"10": 20, "400": 20}
+    assert steps.scratch == {"10": 10, "400": 20}
 
 
 def test_a_short_budget_cuts_every_fine_tune_alike(

@@ -26,6 +26,8 @@ from fewlabels.training.durations import Duration, parse_duration
         ("1 step", 1, "steps"),
         ("20 epochs", 20, "epochs"),
         ("0.5 epoch", 0.5, "epochs"),
+        ("2000000images", 2_000_000, "images"),
+        ("1 image", 1, "images"),
     ],
 )
 def test_durations_are_read(text: str, value: float, unit: str) -> None:
@@ -42,6 +44,8 @@ def test_durations_are_read(text: str, value: float, unit: str) -> None:
         "0s",
         "0 steps",
         "1.5 steps",
+        "0.5 images",
+        "2e6 images",
         "-3m",
         "3 m m",
         "10 parsecs",
@@ -71,12 +75,20 @@ def test_steps_of_each_unit() -> None:
     assert Duration(0.1, "seconds").steps(images=1, batch_size=1, seconds_per_step=5) == 1
 
 
+def test_images_are_whole_batches() -> None:
+    assert Duration(1_000, "images").steps(images=50, batch_size=64) == 15
+    assert Duration(64, "images").steps(images=50, batch_size=64) == 1
+    with pytest.raises(UsageError, match="63 images is less than one batch of 64") as caught:
+        Duration(63, "images").steps(images=5_000, batch_size=64)
+    assert caught.value.hint == "--budget 64images or more"
+
+
 def test_seconds_need_a_measured_pace() -> None:
     with pytest.raises(ValueError, match="measured"):
         Duration(10, "seconds").steps(images=1, batch_size=1)
 
 
-@given(st.integers(1, 10_000), st.sampled_from(["s", "m", "h", " steps", " epochs"]))
+@given(st.integers(1, 10**9), st.sampled_from(["s", "m", "h", " steps", " epochs", "images"]))
 def test_what_is_printed_can_be_read_again(value: int, unit: str) -> None:
     duration = parse_duration(f"{value}{unit}")
     assert parse_duration(str(Duration(float(value), duration.unit))).value == value

@@ -47,7 +47,8 @@ def pretrain(  # noqa: PLR0913 - one parameter a flag
     method: flag.Method = "simclr",
     backbone: flag.Backbone = "auto",
     budget: Annotated[
-        str, typer.Option(metavar="TIME", help="As 90s, 5m, 1h, 2000steps or 20epochs.")
+        str,
+        typer.Option(metavar="TIME", help="As 90s, 5m, 1h, 2000steps, 20epochs or 2000000images."),
     ] = "5m",
     policy: flag.Policy = "auto",
     optimizer: flag.Optimizer = "auto",
@@ -163,7 +164,9 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
     seed: flag.Seed = 0,
     backbone: flag.Backbone = "auto",
     change: flag.Change = None,
-    budget: Annotated[str, typer.Option(metavar="TIME", help="As 90s, 2m or 500steps.")] = "2m",
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="As 90s, 2m, 500steps, 20epochs or 32000images.")
+    ] = "2m",
     policy: flag.Policy = "auto",
     image_size: flag.ImageSize = None,
     image_column: flag.ImageColumn = None,

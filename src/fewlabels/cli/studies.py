@@ -97,7 +97,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     budget: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Of one cell: pre-training, which is shared, and transfer."
+            metavar="TIME",
+            help="Of one cell: pre-training, which is shared, and transfer. As 90s, 5m, 1h, "
+            "2000steps, 20epochs or 2000000images.",
         ),
     ] = "60s",
     metric: flag.Metric = None,
@@ -126,7 +128,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
 ) -> Job:
     """Let arms compete and say which differences are real.
 
-    Arms see the same split and the same labels, draw by draw, and have the same seconds. The
+    Arms see the same split and the same labels, draw by draw, and have the same budget. The
     primary verdict is declared before the run; the others are corrected for their number. A
     comparison that was interrupted goes on with the cells that are missing.
 

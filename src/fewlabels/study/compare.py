@@ -64,7 +64,8 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     seed : int
         The first of all these seeds.
     budget : str
-        Of one cell: pre-training, which is shared, and transfer.
+        Of one cell: pre-training, which is shared, and transfer; in seconds, steps, epochs or
+        images seen.
     metric : str, optional
         ``accuracy`` (the default), ``balanced_accuracy``, ``recall_macro``, ``f1_macro`` or
         ``nll``; for numbers ``mse`` (the default), ``mae`` or ``r2``.

@@ -15,12 +15,20 @@ from fewlabels import __version__
 from fewlabels.core.errors import UsageError
 from fewlabels.core.seeding import stream
 from fewlabels.pipeline.frozen import FEATURE_IMAGES, features
-from fewlabels.pipeline.stages import finetune_pace, finetune_steps, new_backbone, pretrain_steps
+from fewlabels.pipeline.stages import (
+    finetune_pace,
+    finetune_steps,
+    new_backbone,
+    pretrain_batches,
+    pretrain_steps,
+)
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.training.durations import Duration
+from fewlabels.transfer.parameters import PRETRAINED
 
 OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
+LEAST_LEFT = 0.2  # of a budget; with less for pre-training a comparison would be one of transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,46 +165,89 @@ def _networks(task: Task, arms: Sequence[Arm]) -> list[tuple[Task, str]]:
 def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration) -> Steps:
     """Turn the budget of a cell into steps of each stage.
 
-    The transfer takes its fixed number of steps; pre-training takes what is left of the
-    budget, so that every pre-trained cell lasts as long in all. Scratch stops by its own
+    In every unit the budget is that of pre-training and transfer together. The transfer takes
+    its fixed number of steps; pre-training takes what the longest transfer leaves, so that
+    every pre-trained cell costs as much at most. What has no pre-training stops by its own
     fixed rule, or at the budget if that comes first.
 
     Parameters
     ----------
     budget : Duration
-        Of one cell: pre-training and transfer.
+        Of one cell. An epoch is a pass over the training images, whoever sees them: as many
+        images.
 
     Raises
     ------
     UsageError
-        The budget leaves nothing for pre-training.
+        The budget leaves too little for pre-training, or is less than one batch.
     """
+    asked = str(budget)
+    if budget.unit == "epochs":
+        budget = Duration(float(int(budget.value * len(task.dataset.rows("train")))), "images")
+        asked = f"{asked} ({budget})"
     fine = {str(n): costs.cut(finetune_steps(task, n, pretrained=True)) for n in costs.labels}
     scratch = {str(n): costs.cut(finetune_steps(task, n, pretrained=False)) for n in costs.labels}
     seconds = {"finetune": costs.finetune, "extraction": costs.extraction}
+    pairs = sorted({(a.method, pick_backbone(a.backbone, task)) for a in arms if a.method})
+    if any(arm.trains for arm in arms):
+        fine = _at_most(fine, costs, budget, before=costs.extraction)
+        scratch = _at_most(scratch, costs, budget)
+    trains = any(arm.trains and arm.method for arm in arms)
+    batch = max((pretrain_batches(task, method, 0).size for method, _ in pairs), default=0)
+    left = _left(costs, budget, asked, trains=trains, batch=batch) if pairs else budget
     pretrain: dict[str, int] = {}
-    left = budget
-    if budget.unit == "seconds":
-        reserve = costs.transfer(trains=any(a.trains and a.method for a in arms))
-        left = Duration(budget.value - reserve, "seconds")
-        if left.value < 0.2 * budget.value:
-            raise UsageError(
-                "usage.budget",
-                f"a budget of {budget} leaves too little for pre-training: the transfer alone "
-                f"takes about {reserve:.0f} seconds",
-                f"--budget {int(reserve * 3) + 1}s",
-            )
-        if costs.finetune:
-            most = max(1, int(budget.value / costs.finetune))
-            scratch = {n: min(s, most) for n, s in scratch.items()}
-    for method, backbone in sorted(
-        {(a.method or "", pick_backbone(a.backbone, task)) for a in arms}
-    ):
-        if method:
-            steps, pace = pretrain_steps(task, method, backbone, left)
-            pretrain[f"{method}:{backbone}"] = steps
-            seconds[f"pretrain:{method}:{backbone}"] = pace
+    for method, backbone in pairs:
+        steps, pace = pretrain_steps(task, method, backbone, left)
+        pretrain[f"{method}:{backbone}"] = steps
+        seconds[f"pretrain:{method}:{backbone}"] = pace
     return Steps(pretrain, fine, scratch, seconds)
+
+
+def _at_most(
+    table: dict[str, int], costs: Costs, budget: Duration, *, before: float = 0.0
+) -> dict[str, int]:
+    """Return the steps of fine-tunes, cut to the budget less the seconds `before` them."""
+    if budget.unit == "seconds":
+        if not costs.finetune:
+            return table
+        budget = Duration(max(budget.value - before, costs.finetune), "seconds")
+    most = budget.steps(images=0, batch_size=PRETRAINED.batch_size, seconds_per_step=costs.finetune)
+    return {count: min(steps, most) for count, steps in table.items()}
+
+
+def _left(costs: Costs, budget: Duration, asked: str, *, trains: bool, batch: int) -> Duration:
+    """Return what the longest transfer after a pre-training leaves of the budget.
+
+    Parameters
+    ----------
+    asked : str
+        The budget in the user's words.
+    trains : bool
+        Whether a transfer trains weights.
+    batch : int
+        Images of the largest batch.
+
+    Raises
+    ------
+    UsageError
+        That is less than `LEAST_LEFT` of it, or less than a batch.
+    """
+    steps = costs.cut(costs.steps) if trains else 0
+    reserve, least = {
+        "seconds": (costs.transfer(trains=trains), 0),
+        "steps": (steps, 1),
+        "images": (steps * PRETRAINED.batch_size, batch),
+    }[budget.unit]
+    left = Duration(budget.value - reserve, budget.unit)
+    if left.value < max(least, LEAST_LEFT * budget.value):
+        unit = "s" if budget.unit == "seconds" else budget.unit
+        raise UsageError(
+            "usage.budget",
+            f"a budget of {asked} leaves too little for pre-training: the transfer alone "
+            f"takes about {reserve:.0f} {budget.unit}",
+            f"--budget {max(int(reserve * 3) + 1, reserve + least):.0f}{unit}",
+        )
+    return left
 
 
 def _finetune_pace(task: Task, backbone: str, count: int) -> float:
