@@ -31,7 +31,7 @@ SAVE_SECONDS = 0.3
 PRETRAIN = ["pretrain", "digits", "--method", "simclr", "--budget", "250 steps", "--seed", "0"]
 COMPARE = ["compare", "digits", "--arms", "pixels,autoencoder+features,simclr+features"]
 COMPARE += ["--baseline", "pixels", "--labels", "1,4", "--seeds", "4", "--budget", "60 steps"]
-COST = ("seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb")
+COST = ("seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "energy_joules")
 
 
 def main() -> None:

@@ -12,14 +12,16 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from fewlabels.core.arithmetic import MultiplyAdds
 from fewlabels.core.errors import UsageError
-from fewlabels.core.types import Labels, Method, Pictures
+from fewlabels.core.types import Labels, Method, Pictures, Uneven
 from fewlabels.data.augment import POLICIES
 from fewlabels.data.loader import Batches
 from fewlabels.methods import BATCH_SIZES, LABELLED, METHODS, OWN_BACKBONE, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.training import loop
-from fewlabels.training.loop import Plan, fresh_seed, train
+from fewlabels.training.loop import Plan, fresh_seed, take_step, train
+from fewlabels.training.measuring import count_multiply_adds
 
 PICTURES = Pictures(8, 1, (0.305,), (0.376,))
 CPU = torch.device("cpu")
@@ -224,6 +226,21 @@ def test_the_loss_falls(name: str) -> None:
     assert np.isfinite(losses).all()
     start, end = np.mean(losses[:3]) - case.floor, np.mean(losses[-5:]) - case.floor
     assert 0 <= end < case.falls_to * start
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_steps_of_one_kind_take_the_same_arithmetic(name: str) -> None:
+    """A training is counted by one step of each kind."""
+    plan, method, batches = Plan(10, seed=5), build(name), digits()
+    each = []
+    for index in range(10) if isinstance(method, Uneven) else (0, 9):
+        counted = MultiplyAdds()
+        with counted:
+            take_step(method, batches, plan, index, CPU, share=0.02)
+        each.append(counted.total)
+    whole = count_multiply_adds(lambda: build(name), batches, plan, CPU)
+    assert whole == 10 * np.mean(each) > 0
+    assert (len(set(each)) > 1) == isinstance(method, Uneven)
 
 
 class Killed(BaseException):

@@ -12,7 +12,8 @@ import torch
 
 from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.models.classifier import load_model
-from fewlabels.pipeline.task import DataOptions
+from fewlabels.pipeline import counting, stages
+from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.pipeline.verbs import evaluate, finetune
 from fewlabels.report import write_report
 from fewlabels.results.files import read_json
@@ -51,6 +52,13 @@ def test_parameters(pictures: DataOptions, encoder: Run, tmp_path: Path, start: 
     backbone = "auto" if start == "run" else "tiny"
     result = fit(pictures, tmp_path / "run", start=name, backbone=backbone, labels=8)
     assert (result["steps"], result["images_seen"]) == (4, 256)
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    net = stages.new_backbone(task, "tiny", 0)
+    forward, head = counting.feature_adds(task, net), net.num_features * 2
+    extracted = 0 if start == "scratch" else len(task.dataset.rows("train")) * forward
+    trained = result["multiply_adds"] - extracted
+    # Forward, and back for weights and for inputs, of which images need none.
+    assert 256 * 2 * forward < trained < 256 * 3 * (forward + head)
     assert (result["carried"]["carried"] > 0) == (start == "run")
     assert result["final"].keys() == {"loss", "train_accuracy"}
     assert not list((tmp_path / "run/checkpoints").glob("step-*"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fewlabels.core.errors import DataError, UsageError
-from fewlabels.pipeline import stages
+from fewlabels.pipeline import counting, stages
 from fewlabels.pipeline.folders import default_folder
 from fewlabels.pipeline.task import DataOptions, open_task
 from fewlabels.pipeline.verbs import inspect, pretrain
@@ -47,6 +47,21 @@ def test_inspect_counts_and_writes_tables(pictures: DataOptions, tmp_path: Path)
     found = inspect(DataOptions(str(damaged)), reporter=QUIET, out=tmp_path / "health")
     assert found["unreadable"] == 1
     assert "b/broken.png," in (tmp_path / "health/quarantine.csv").read_text()
+
+
+def test_counting_changes_no_weight(
+    pictures: DataOptions, encoder: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, result = encoder
+    monkeypatch.setattr(counting, "count_multiply_adds", lambda *_a, **_k: 7)
+    uncounted = train(pictures, tmp_path / "run")
+    assert uncounted["multiply_adds"] == 7
+    # 16 steps of 64 images, each at least once through the encoder and back.
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    forward = counting.feature_adds(task, stages.new_backbone(task, "tiny", 0))
+    assert 16 * 64 * forward * 2 < result["multiply_adds"] < 16 * 64 * forward * 12
+    name = "model/model.safetensors"
+    assert (tmp_path / "run" / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_pretrain_leaves_a_run_folder(encoder: Run) -> None:

@@ -109,6 +109,8 @@ def test_it_ends_early_and_keeps_the_best_weights(
     stopping = result["stopping"]
     assert (result["steps"], result["images_seen"]) == (6, 6 * 64)
     assert (stopping["best_step"], stopping["steps"], stopping["planned"]) == (3, 6, 12)
+    whole = fit(pictures, tmp_path / "whole", keep="last")
+    assert result["multiply_adds"] * 2 == whole["multiply_adds"] > 0
     assert (stopping["kept"], stopping["stopped_early"]) == ("best", True)
     assert "lowest at step 3 of 12" in stopping["said"]
     assert "the weights of step 3 are kept" in stopping["said"]

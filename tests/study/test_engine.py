@@ -28,7 +28,7 @@ from fewlabels.training import loop
 from fewlabels.training.progress import Reporter
 
 Start = Callable[..., Comparison]
-COST = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb"}
+COST = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "energy_joules"}
 FEW = Steps(
     pretrain={"autoencoder:tiny": 6},
     finetune={"10": 3, "40": 3},

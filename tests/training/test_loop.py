@@ -24,7 +24,7 @@ from fewlabels.core.types import Batch, Step
 from fewlabels.data.loader import Batches
 from fewlabels.training import loop
 from fewlabels.training.checkpoint import latest_checkpoint
-from fewlabels.training.loop import Interrupted, Plan, calibrate, fresh_seed, rate, train
+from fewlabels.training.loop import Interrupted, Plan, fresh_seed, rate, train
 from fewlabels.training.step import CLIP
 
 CPU = torch.device("cpu")
@@ -383,29 +383,6 @@ def test_a_step_knows_its_place(make: Callable[..., Any], batches: Batches) -> N
     train(method, batches, Plan(4, seed=6), device=CPU)
     assert steps == [(0, 0.0, 6), (1, 0.25, 6), (2, 0.5, 6), (3, 0.75, 6)]
     assert len(set(drawn)) == 4  # every step has random numbers of its own
-
-
-def test_calibration_times_a_throw_away_copy_and_no_busy_moment(
-    make: Callable[..., Any], batches: Batches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built: list[Any] = []
-    clock = [0.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
-
-    def build() -> Any:
-        method = make()
-        built.append(method)
-        plain = method.update
-
-        def update(batch: Batch, step: Step) -> dict[str, torch.Tensor]:
-            clock[0] += 3.0 if step.index < 4 else 0.25
-            return plain(batch, step)
-
-        method.update = update
-        return method
-
-    assert calibrate(build, batches, PLAN, CPU) == pytest.approx(0.25)
-    assert len(built) == 1
 
 
 def test_a_fresh_seed_names_its_weights() -> None:

@@ -305,6 +305,8 @@ def test_torchrun_gives_the_runs_of_one_process(tmp_path: Path) -> None:
     assert (one["processes"], two["processes"]) == (1, 2)
     for name in ("steps", "images_seen", "backbone", "parameters"):
         assert one[name] == two[name], name
+    # What is gathered from all is computed by each.
+    assert two["multiply_adds"] == pytest.approx(one["multiply_adds"], rel=0.05)
     assert two["peak_memory_mb"] > 100
     assert two["final"]["loss"] == pytest.approx(one["final"]["loss"], rel=1e-3)
     assert (tmp_path / "two" / "checksums.json").exists()
@@ -319,5 +321,6 @@ def test_torchrun_gives_the_runs_of_one_process(tmp_path: Path) -> None:
     assert two["stopping"]["kept"] == one["stopping"]["kept"] == "best"
     assert two["steps"] == one["steps"]
     assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["multiply_adds"] == two["multiply_adds"] > 0
     assert two["final"]["loss"] == pytest.approx(one["final"]["loss"], rel=1e-3)
     assert two["val"]["n"] == one["val"]["n"]

@@ -226,6 +226,15 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class Uneven(Protocol):
+    """What a method offers besides, if its steps do not all take the same arithmetic."""
+
+    def kind_of_step(self, index: int, steps: int) -> int:
+        """Return a number that is the same for all steps of a training that take the same."""
+        ...
+
+
+@runtime_checkable
 class Paints(Protocol):
     """What a method offers besides, if what it learns can be shown as pictures."""
 

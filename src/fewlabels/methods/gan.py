@@ -117,6 +117,10 @@ class GAN(nn.Module):
         """Return the two optimizers."""
         return {"discriminator": self._judge_adam, "generator": self._forge_adam}
 
+    def kind_of_step(self, index: int, _steps: int) -> int:
+        """Return 1 where the discriminator pays the penalty, else 0."""
+        return int(index % self.config.penalise_every == 0)
+
     def forge(
         self, count: int, key: torch.Generator, device: torch.device, span: slice = slice(None)
     ) -> Tensor:

@@ -127,6 +127,10 @@ class KMeans(nn.Module):
         """Return none: nothing here follows a gradient."""
         return {}
 
+    def kind_of_step(self, index: int, steps: int) -> int:
+        """Return 0 while patches are measured, 1 while the entries follow them."""
+        return int(index / steps >= self.config.measuring)
+
     @property
     def patches(self) -> PatchDictionary:
         """Return the encoder by its own type."""

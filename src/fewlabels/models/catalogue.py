@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from fewlabels.core.arithmetic import MultiplyAdds
 from fewlabels.models import vision
 from fewlabels.models.backbones import OURS, SMALL, VARIANTS
 
@@ -140,9 +140,9 @@ def count(net: nn.Module, size: list[int]) -> dict[str, int | None]:
     parameters = sum(p.numel() for p in net.parameters())
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), MultiplyAdds() as counted:
             net.eval()(torch.zeros(1, *size, device=device))
-        macs: int | None = counter.get_total_flops() // 2
+        macs: int | None = counted.total
     except (RuntimeError, NotImplementedError):  # not every operation runs on shapes alone
         macs = None
     return {"parameters": parameters, "macs": macs}

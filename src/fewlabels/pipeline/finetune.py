@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from fewlabels.pipeline.carried import build_backbone, seen_before, tapped
 from fewlabels.pipeline.fitting import (
     Job,
     dry_plan,
+    fit_adds,
     fit_classifier,
     fit_start,
     follow,
@@ -36,6 +36,7 @@ from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
+from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH, TUNE, FineTuneConfig
@@ -256,29 +257,28 @@ def _check_change(start: str, transfer: str) -> None:
 
 def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> None:
     """Train, and write ``results.json``."""
-    task, began = job.task, time.perf_counter()
+    task, meter = job.task, Meter(job.task.device)
     head = fit_start(job)
-    fitting = time.perf_counter() - began
+    fitting = meter.read() + Cost(multiply_adds=fit_adds(job))
     steps = _settle(run, job, head)
     if not processes.is_main():
         # The first process alone watches, scores and writes.
         follow(run, job, head, steps)
         return
-    classifier, cost = fit_classifier(run, job, head, steps)
+    classifier, cost, ended = fit_classifier(run, job, head, steps)
     save_classifier(run.path / "model", job, classifier)
     val = validation(run, task, classifier, job.rows)
     training = training_scores(task, classifier, job.rows)
     seen = seen_before(job.start, task)
     short = task.goal.shortfall(job.rows, labels)
-    learned = learned_by_heart(training, val, cost["stopping"])
+    learned = learned_by_heart(training, val, ended["stopping"])
     warnings = [*([seen] if seen else []), *short, *learned]
     for text in warnings:
         job.reporter.say(f"warning: {text}")
-    if cost["stopping"]:
-        job.reporter.say(cost["stopping"]["said"])
+    if ended["stopping"]:
+        job.reporter.say(ended["stopping"]["said"])
     if val and labels is not None:
         job.reporter.say("validation is scored with labels beyond --labels, for you to read only")
-    seconds = cost["seconds"] + fitting
     tensors = counts(fates)
     tensors["new"] += len(classifier.head.state_dict())
     result = {
@@ -289,11 +289,11 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> N
         "method": _method(job.start),
         "backbone": job.backbone_name,
         "parameters": sum(p.numel() for p in classifier.parameters()),
-        **cost,
+        **asdict(fitting + cost),
         "processes": processes.count(),
-        "seconds": seconds,
-        "images_per_second": cost["images_seen"] / cost["seconds"] if cost["images_seen"] else None,
-        "final": {**cost["final"], **training},
+        "images_per_second": cost.images_seen / cost.seconds if cost.images_seen else None,
+        "final": {**ended["final"], **training},
+        "stopping": ended["stopping"],
         "probe": None,
         "transfer": job.transfer,
         "start": job.start.name,

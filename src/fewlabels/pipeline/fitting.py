@@ -13,14 +13,15 @@ from torch import nn
 from fewlabels.core import processes
 from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import Classifier, save_model
-from fewlabels.pipeline.frozen import GRID, feature_space, fit_head
+from fewlabels.pipeline.counting import feature_adds, finetuning_adds
+from fewlabels.pipeline.frozen import GRID, feature_space, fit_head, space_rows
 from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, line_every, training_log
 from fewlabels.pipeline.stages import finetune, finetune_pace, finetune_steps
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
 from fewlabels.pipeline.watching import check_every, finetune_watched, images_checked
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.training.cost import peak_memory_mb
+from fewlabels.training.cost import Cost
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Trained
 from fewlabels.training.progress import Reporter
@@ -100,6 +101,13 @@ def fit_start(job: Job) -> nn.Module | None:
     return fit_head(space, job.rows, job.labels, classes, kind, imbalance)
 
 
+def fit_adds(job: Job) -> int:
+    """Return the multiply-adds of the features that `fit_start` extracts."""
+    if job.anew:
+        return 0
+    return feature_adds(job.task, job.backbone) * len(space_rows(job.task, job.rows))
+
+
 def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
     """Return the steps of the fine-tune, and what one takes where that was measured."""
     if not job.rule:
@@ -125,31 +133,36 @@ def _most_steps(job: Job, pace: float | None) -> int:
 
 def fit_classifier(
     run: RunFolder, job: Job, head: nn.Module | None, steps: int
-) -> tuple[Classifier, dict[str, Any]]:
-    """Return the classifier, and what its training cost beside the fit of the head."""
-    task = job.task
+) -> tuple[Classifier, Cost, dict[str, Any]]:
+    """Return the classifier, what its training cost beside the fit of the head, and how it went."""
     if not job.trains:
         assert head is not None
-        cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "final": {}}
-        cost |= {"peak_memory_mb": peak_memory_mb(task.device), "stopping": None}
-        return Classifier(job.backbone, head, grid=GRID).eval(), cost
+        ended: dict[str, Any] = {"final": {}, "stopping": None}
+        return Classifier(job.backbone, head, grid=GRID).eval(), Cost(), ended
     size = PRETRAINED.batch_size
     with training_log(run.path, "finetune", steps, size, job.reporter) as log:
         classifier, trained, stopping = _train(run, job, head, steps, log)
-    return classifier, {
-        "steps": trained.steps,
-        "images_seen": trained.images_seen,
-        "seconds": trained.seconds,
-        "peak_memory_mb": trained.peak_memory_mb,
-        "final": last_metrics(trained, run.path),
-        "stopping": stopping,
-    }
+    ended = {"final": last_metrics(trained, run.path), "stopping": stopping}
+    return classifier, trained.cost(_count(job, head, steps, trained)), ended
 
 
 def follow(run: RunFolder, job: Job, head: nn.Module | None, steps: int) -> None:
     """Take part in the training that the first process does in `fit_classifier`."""
     if job.trains:
-        _train(run, job, head, steps, None)
+        _, trained, _ = _train(run, job, head, steps, None)
+        _count(job, head, steps, trained)
+
+
+def _count(job: Job, head: nn.Module | None, steps: int, trained: Trained) -> int:
+    return finetuning_adds(
+        job.task,
+        job.backbone,
+        job.rows,
+        head=head,
+        steps=steps,
+        config=job.config,
+        done=trained.steps,
+    )
 
 
 def _train(

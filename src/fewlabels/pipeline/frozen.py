@@ -41,11 +41,16 @@ def feature_rows(task: Task) -> np.ndarray:
 
 
 def feature_space(task: Task, backbone: Backbone, labelled: np.ndarray) -> Space:
-    """Extract training features: all `labelled` rows, and others up to the limit."""
+    """Extract the training features of `space_rows`."""
+    chosen = space_rows(task, labelled)
+    return build_space(chosen, features(task, backbone, chosen))
+
+
+def space_rows(task: Task, labelled: np.ndarray) -> np.ndarray:
+    """Return all `labelled` rows, and other training rows up to the limit."""
     rows = feature_rows(task)
     others = rows[~np.isin(rows, labelled)]
-    chosen = np.concatenate([labelled, others[: max(0, FEATURE_IMAGES - len(labelled))]])
-    return build_space(chosen, features(task, backbone, chosen))
+    return np.concatenate([labelled, others[: max(0, FEATURE_IMAGES - len(labelled))]])
 
 
 def features(task: Task, backbone: Backbone, rows: np.ndarray) -> torch.Tensor:

@@ -17,6 +17,7 @@ from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.regression import regression
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
+from fewlabels.pipeline.counting import pretraining_adds
 from fewlabels.pipeline.folders import already, lent
 from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.pretraining import Pretrained, closed, pretrain_in
@@ -32,6 +33,7 @@ from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
+from fewlabels.training.cost import Cost, restart_peak
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.optimizers import OPTIMIZERS, Reoptimized
 from fewlabels.training.progress import Reporter
@@ -67,8 +69,8 @@ def pretrain(  # noqa: PLR0913 - the flags of the command line
     backbone, policy, device : str
         Network, augmentation and device; ``auto`` chooses.
     budget : str
-        Such as ``5m``, ``2000 steps`` or ``20 epochs``. Seconds become steps once, by a short
-        calibration.
+        Such as ``5m``, ``2000 steps``, ``20 epochs`` or ``2000000 images``. Seconds become
+        steps once, by a short calibration.
     optimizer : str
         ``adamw``, ``adam`` or ``sgd`` instead of the method's own; see
         `fewlabels.training.optimizers`.
@@ -168,6 +170,7 @@ def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Repor
     if not len(rows):
         reporter.say("no labels are visible: the probe watches the rank of the embedding alone")
     settled = _settle(run, task, settings)
+    restart_peak(task.device)
     plan = PretrainPlan(
         settings["method"],
         settled["backbone"],
@@ -179,6 +182,7 @@ def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Repor
     if not processes.is_main():
         # The first process alone watches, probes and writes.
         pretrain_encoder(task, plan, folder=run.path / "checkpoints")
+        pretraining_adds(task, plan)
         return
     probe = LiveProbe(task.dataset, task.pictures, task.device, rows=rows, bf16=task.bf16)
     trained = pretrain_in(
@@ -191,7 +195,8 @@ def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Repor
         probes=PROBES,
     )
     found = _knn if task.dataset.targets is None else _knn_r2
-    result = _result(run, task, plan, trained) | found(probe, trained, rows)
+    cost = trained.cost.cost(pretraining_adds(task, plan))
+    result = _result(run, task, plan, trained, cost) | found(probe, trained, rows)
     run.write_json("results.json", validate("pretrain", result))
 
 
@@ -233,8 +238,9 @@ def encoder_likeness(task: Task, encoder: Backbone) -> dict[str, Any] | None:
     return likeness.named(likeness.compare(x, y), task.dataset, unlabelled)
 
 
-def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained) -> dict[str, Any]:
-    cost = trained.cost
+def _result(
+    run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained, cost: Cost
+) -> dict[str, Any]:
     alike = encoder_likeness(task, trained.encoder)
     warnings = [trained.warning] if trained.warning else []
     warnings += likeness.warnings(alike, "in the encoder's features, ")
@@ -246,11 +252,8 @@ def _result(run: RunFolder, task: Task, plan: PretrainPlan, trained: Pretrained)
         "method": plan.method,
         "backbone": plan.backbone,
         "parameters": sum(p.numel() for p in trained.encoder.parameters()),
-        "steps": cost.steps,
-        "images_seen": cost.images_seen,
-        "seconds": cost.seconds,
+        **asdict(cost),
         "images_per_second": cost.images_seen / cost.seconds if cost.seconds else None,
-        "peak_memory_mb": cost.peak_memory_mb,
         "processes": processes.count(),
         "final": trained.final,
         "rank": trained.rank,

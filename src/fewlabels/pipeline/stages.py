@@ -27,7 +27,8 @@ from fewlabels.models.heads import RegressionHead, is_linear
 from fewlabels.pipeline.frozen import GRID, features
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
-from fewlabels.training.loop import Plan, Trained, Watch, calibrate, fresh_seed, train
+from fewlabels.training.loop import Plan, Trained, Watch, fresh_seed, train
+from fewlabels.training.measuring import calibrate
 from fewlabels.training.optimizers import Reoptimized
 from fewlabels.transfer.parameters import (
     FREEZE_NORM_BELOW,

@@ -174,6 +174,8 @@ class Cell(Record):
     steps: int | None
     images_seen: int | None
     peak_memory_mb: float | None
+    multiply_adds: int | None = None
+    energy_joules: float | None = None
     failed: str | None
 
 

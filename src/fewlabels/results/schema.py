@@ -100,6 +100,8 @@ class PretrainResult(Versioned):
     seconds: float
     images_per_second: float | None
     peak_memory_mb: float | None
+    multiply_adds: int | None = None
+    energy_joules: float | None = None
     final: dict[str, float | None]
     probe: Interval | None
     likeness: Likeness | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from fewlabels.results.files import read_json, replacing, to_json, write_atomic
 from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
 from fewlabels.study.plan import Steps, Streams
-from fewlabels.training.cost import peak_memory_mb
+from fewlabels.training.cost import Cost, Meter
+from fewlabels.training.loop import Trained
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
 from fewlabels.transfer.structure import carry_over
 
@@ -32,9 +32,7 @@ class Fitted:
     """A classifier and what it took to get it from its encoder."""
 
     classifier: Classifier
-    steps: int
-    images_seen: int
-    seconds: float
+    cost: Cost
 
 
 def fit(
@@ -49,7 +47,7 @@ def fit(
     steps : Steps
         Of the comparison; looked up by the number of labels.
     """
-    began = time.perf_counter()
+    meter = Meter(task.device)
     labels = task.truth[rows]
     if arm.at_full_rate:
         options = {} if arm.into else encoder.backbone.options
@@ -65,14 +63,14 @@ def fit(
             seed=seed,
             config=replace(SCRATCH, imbalance=arm.imbalance),
         )
-        return Fitted(classifier, trained.steps, trained.images_seen, time.perf_counter() - began)
+        return Fitted(classifier, meter.read() + _counted(arm, steps, trained))
     space = encoder.space
-    began = time.perf_counter()  # the space is shared, and its seconds are added below
+    meter = Meter(task.device)  # the space is shared, and its cost is added below
     kind = task.goal.first_head if arm.trains else arm.transfer
     head = fit_head(space, rows, labels, task.num_classes, kind, arm.imbalance)
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
-        return Fitted(classifier, 0, 0, time.perf_counter() - began + encoder.space_seconds)
+        return Fitted(classifier, encoder.space_cost + meter.read())
     classifier, trained = finetune(
         task,
         encoder.backbone,
@@ -82,8 +80,14 @@ def fit(
         seed=seed,
         config=replace(PRETRAINED, imbalance=arm.imbalance),
     )
-    seconds = time.perf_counter() - began + encoder.space_seconds
-    return Fitted(classifier, trained.steps, trained.images_seen, seconds)
+    return Fitted(classifier, encoder.space_cost + meter.read() + _counted(arm, steps, trained))
+
+
+def _counted(arm: Arm, steps: Steps, trained: Trained) -> Cost:
+    """Return what was counted of a fine-tune; its seconds are those of the fit around it."""
+    each = steps.multiply_adds.get(f"step:{arm.name}")
+    adds = None if each is None else each * trained.steps
+    return Cost(trained.steps, trained.images_seen, multiply_adds=adds)
 
 
 def _nearest(table: dict[str, int], count: int) -> int:
@@ -128,12 +132,9 @@ def score_cell(
         "streams": asdict(streams),
         "labels": len(rows),
         **task.goal.point(test, predictions),
-        "seconds": encoder.seconds + fitted.seconds,
-        "pretrain_seconds": encoder.seconds,
-        "transfer_seconds": fitted.seconds,
-        "steps": encoder.steps + fitted.steps,
-        "images_seen": encoder.images_seen + fitted.images_seen,
-        "peak_memory_mb": peak_memory_mb(task.device),
+        **asdict(encoder.cost + fitted.cost),
+        "pretrain_seconds": encoder.cost.seconds,
+        "transfer_seconds": fitted.cost.seconds,
         "failed": None,
     }
     return row, predictions
@@ -160,8 +161,7 @@ def failed_cell(
     task: Task, arm: Arm, shots: int, streams: Streams, name: str, why: str
 ) -> dict[str, Any]:
     """Return the row of a cell that could not be computed."""
-    costs = ("seconds", "steps", "images_seen", "peak_memory_mb")
-    empty = dict.fromkeys([*task.goal.metrics, *costs])
+    empty = dict.fromkeys([*task.goal.metrics, *asdict(Cost())])
     return {
         "id": name,
         "arm": arm.name,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ from fewlabels.pipeline.task import Task, pick_backbone, refuse_weights
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.lock import Lock
 from fewlabels.study.arms import Arm
+from fewlabels.study.given import cost_of
 from fewlabels.study.plan import Steps, Unit
+from fewlabels.training.cost import Cost, Meter, restart_peak
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.features import Space
 from fewlabels.transfer.live_probe import LiveProbe
@@ -44,10 +45,12 @@ class Encoder:
     backbone : Backbone
     labelled : ndarray
         Rows that must be in the space of the features.
-    space_seconds : float
-        Extraction and graph, once `space` was asked for.
-    steps, images_seen, seconds
+    cost : Cost
         Of the pre-training.
+    image_adds : int or None
+        Multiply-adds of the features of one image.
+    space_cost : Cost
+        Of extraction and graph, once `space` was asked for.
     warning : str
         Said aloud when it collapsed or did not learn, or has seen the test images.
     test_features : Tensor or None
@@ -58,10 +61,9 @@ class Encoder:
     backbone_name: str
     backbone: Backbone
     labelled: np.ndarray
-    space_seconds: float = 0.0
-    steps: int = 0
-    images_seen: int = 0
-    seconds: float = 0.0
+    cost: Cost
+    image_adds: int | None
+    space_cost: Cost = field(default_factory=Cost)
     warning: str = ""
     test_features: Tensor | None = None
     _space: Space | None = None
@@ -70,9 +72,11 @@ class Encoder:
     def space(self) -> Space:
         """Return the features of the training set, extracted when first asked for."""
         if self._space is None:
-            began = time.perf_counter()
+            meter = Meter(self.task.device)
             self._space = feature_space(self.task, self.backbone, self.labelled)
-            self.space_seconds = time.perf_counter() - began
+            each = self.image_adds
+            adds = None if each is None else each * len(self._space.rows)
+            self.space_cost = meter.read() + Cost(multiply_adds=adds)
         return self._space
 
 
@@ -144,29 +148,21 @@ def load_encoder(
 ) -> Encoder | None:
     """Return the encoder of an arm in a unit; None where it has to be pre-trained first."""
     name = pick_backbone(arm.backbone, task)
-    cost: dict[str, Any] = {"steps": 0, "images_seen": 0, "seconds": 0.0, "warning": ""}
+    cost, warning = Cost(), ""
     if arm.given is not None:
         task = arm.given.task_of(unit.split)
         name, backbone = arm.given.backbone()
-        cost |= {"steps": arm.given.steps, "images_seen": arm.given.images_seen}
-        cost |= {"seconds": arm.given.seconds, "warning": arm.given.warning(unit.split)}
+        cost, warning = arm.given.cost, arm.given.warning(unit.split)
     elif arm.start == "pretrained":
         kept = _kept(encoder_place(folder, arm, task, unit), pretraining_steps(arm, task, steps))
         if kept is None:
             return None
-        backbone, cost = kept[0].to(task.device), kept[1]
+        backbone = kept[0].to(task.device)
+        cost, warning = cost_of(kept[1]), str(kept[1]["warning"])
     else:
         backbone = new_backbone(task, name, unit.pretraining)
-    return Encoder(
-        task,
-        name,
-        backbone,
-        labelled,
-        steps=int(cost["steps"]),
-        images_seen=int(cost["images_seen"]),
-        seconds=float(cost["seconds"]),
-        warning=str(cost["warning"]),
-    )
+    adds = steps.multiply_adds.get(f"image:{arm.name}")
+    return Encoder(task, name, backbone, labelled, cost, adds, warning=warning)
 
 
 def make_encoder(
@@ -184,7 +180,7 @@ def make_encoder(
         place = encoder_place(folder, arm, task, unit)
         if (place / RESULT).exists():
             reporter.say(f"{place.name}: pre-training again, what is kept of it cannot be used")
-        _pretrain(task, arm, unit, pretraining_steps(arm, task, steps), place, reporter)
+        _pretrain(task, arm, unit, steps, place, reporter)
         # Loaded back, so that a resumed comparison and an uninterrupted one score the same
         # weights in the same memory layout.
         found = load_encoder(task, arm, unit, steps, labelled, folder)
@@ -233,10 +229,12 @@ def _kept(place: Path, count: int) -> tuple[Backbone, dict[str, Any]] | None:
 
 
 def _pretrain(
-    task: Task, arm: Arm, unit: Unit, count: int, place: Path, reporter: Reporter
+    task: Task, arm: Arm, unit: Unit, steps: Steps, place: Path, reporter: Reporter
 ) -> None:
     assert arm.method is not None
     name = pick_backbone(arm.backbone, task)
+    count = pretraining_steps(arm, task, steps)
+    restart_peak(task.device)
     trained = pretrain_in(
         place,
         task,
@@ -248,10 +246,7 @@ def _pretrain(
     result = {
         "method": arm.method,
         "backbone": name,
-        "steps": trained.cost.steps,
-        "images_seen": trained.cost.images_seen,
-        "seconds": trained.cost.seconds,
-        "peak_memory_mb": trained.cost.peak_memory_mb,
+        **asdict(trained.cost.cost(steps.multiply_adds.get(f"pretrain:{arm.method}:{name}"))),
         "final": trained.final,
         "rank": trained.rank,
         "warning": trained.warning,

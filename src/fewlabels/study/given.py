@@ -7,14 +7,17 @@ given start sees the same images, splits and labels in a format of its own.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fewlabels.core.types import Backbone
 from fewlabels.pipeline.carried import build_backbone, seen_before
 from fewlabels.pipeline.starts import Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.files import read_json
+from fewlabels.training.cost import Cost
 from fewlabels.training.progress import Reporter
 
 
@@ -27,15 +30,13 @@ class Given:
     start : Start
     task : Task
         The comparison's data in the format that the start takes.
-    steps, images_seen, seconds
-        Of its training, where its run folder tells; else 0.
+    cost : Cost
+        Of its training, where it comes from a run folder; published weights are taken as free.
     """
 
     start: Start
     task: Task
-    steps: int = 0
-    images_seen: int = 0
-    seconds: float = 0.0
+    cost: Cost
 
     def task_of(self, split: int) -> Task:
         """Return the data under a split, still in the format of the start."""
@@ -74,19 +75,20 @@ def open_given(
     """
     start = find_start(source, backbone)
     task = open_start(start, options, policy=policy, device=device, reporter=reporter)
-    return Given(start, task, *_cost(source))
-
-
-def _cost(source: str) -> tuple[int, int, float]:
-    """Return the steps, images and seconds that a run folder says it took."""
     place = Path(source) / "results.json"
-    if not place.exists():
-        return 0, 0, 0.0
-    found = read_json(place)
-    return (
-        int(found.get("steps") or 0),
-        int(found.get("images_seen") or 0),
-        float(found.get("seconds") or 0.0),
+    cost = cost_of(read_json(place)) if place.exists() else Cost()
+    return Given(start, task, cost)
+
+
+def cost_of(result: Mapping[str, Any]) -> Cost:
+    """Return what the result of a training says it took; older ones tell less."""
+    return Cost(
+        int(result.get("steps") or 0),
+        int(result.get("images_seen") or 0),
+        float(result.get("seconds") or 0.0),
+        result.get("multiply_adds"),
+        result.get("energy_joules"),
+        float(result.get("peak_memory_mb") or 0.0),
     )
 
 

@@ -18,6 +18,7 @@ from fewlabels.study.arms import RECOMMENDED, Arm, default_arms
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
+from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.engine import begin
 from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
 from fewlabels.study.settings import Settings, label_counts, lay_out, metric_of, prepare
@@ -208,4 +209,5 @@ def _run_plan(
         reporter.say(
             f"the budget is short: fine-tunes take {shares.costs.share:.0%} of their usual steps"
         )
-    return settle_steps(task, arms, shares.costs, Duration(shares.cell, "seconds"))
+    steps = settle_steps(task, arms, shares.costs, Duration(shares.cell, "seconds"))
+    return with_multiply_adds(task, arms, steps)

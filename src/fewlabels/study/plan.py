@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -96,12 +96,15 @@ class Steps:
         Steps by number of labels (as text, for JSON).
     seconds : dict
         What the calibration measured, by stage; for the plan's own estimate.
+    multiply_adds : dict
+        What `fewlabels.study.counting` counted; empty where it was not asked.
     """
 
     pretrain: dict[str, int]
     finetune: dict[str, int]
     scratch: dict[str, int]
     seconds: dict[str, float]
+    multiply_adds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

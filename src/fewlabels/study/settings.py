@@ -11,6 +11,7 @@ from fewlabels.pipeline.goals import Classes, Numbers
 from fewlabels.pipeline.parts import refuse_imbalance
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.study.arms import DEFAULT_ARMS, Arm, parse_arms
+from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.given import open_given
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, measure_costs, settle_steps
@@ -139,4 +140,5 @@ def cell_plan(task: Task, arms: Sequence[Arm], settings: Settings) -> Steps:
     """Settle the steps of a comparison whose budget is that of one cell."""
     counts = label_counts(task, settings)
     budget = parse_duration(settings.budget)
-    return settle_steps(task, arms, measure_costs(task, arms, counts), budget)
+    steps = settle_steps(task, arms, measure_costs(task, arms, counts), budget)
+    return with_multiply_adds(task, arms, steps)

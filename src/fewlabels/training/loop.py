@@ -32,12 +32,12 @@ from fewlabels.core.types import Method
 from fewlabels.data.loader import Batches
 from fewlabels.models.norm import OverProcesses
 from fewlabels.training.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint
-from fewlabels.training.cost import whole_memory_mb
+from fewlabels.training.cost import Cost, whole_memory_mb
+from fewlabels.training.energy import EnergyMeter
 from fewlabels.training.step import LoopStep
 
 WARMUP = 0.05  # share of the steps with a rising rate; the rest follows half a cosine
 SAVE_SECONDS = 20.0
-BURSTS = 3
 BF16_PIXELS = 24  # in smaller images the casts cost more than the products save
 
 Watch = Callable[[int, dict[str, float]], None]
@@ -56,13 +56,28 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training run cost and how it ended; memory is that of all processes together."""
+    """What a training run cost and how it ended; memory is that of all processes together.
+
+    Its energy is not known where it was interrupted, or where several processes shared it.
+    """
 
     steps: int
     images_seen: int
     seconds: float
     peak_memory_mb: float
     metrics: dict[str, float]
+    energy_joules: float | None = None
+
+    def cost(self, multiply_adds: int | None) -> Cost:
+        """Return what it cost, with what was counted beside."""
+        return Cost(
+            self.steps,
+            self.images_seen,
+            self.seconds,
+            multiply_adds,
+            self.energy_joules,
+            self.peak_memory_mb,
+        )
 
 
 class Interrupted(BaseException):
@@ -137,17 +152,20 @@ def train(
     done, over = start, ended()
     metrics: dict[str, float] = {}
     began = saved = time.perf_counter()
+    meter = EnergyMeter(device)
     with stop_signals() as stopped:
         for index in range(start, plan.steps):
             if over:
                 break
-            step = _step(method, batches, plan, index, device)
-            _schedule(method, 1.0 if plan.constant_rate else rate(step.progress))
-            metrics = _update(method, batches, step, last=index + 1 == plan.steps)
             done = index + 1
+            share = 1.0 if plan.constant_rate else rate(index / plan.steps)
+            metrics = take_step(
+                method, batches, plan, index, device, share=share, last=done == plan.steps
+            )
             if watch is not None:
                 watch(done, metrics)
             now = time.perf_counter()
+            meter.tick()
             over = ended()
             last = done == plan.steps or over
             signum = _agreed(stopped)
@@ -159,13 +177,31 @@ def train(
                 processes.by_main(lambda: None)  # nobody leaves before everything is saved
                 raise Interrupted(signum)
     seconds = before + time.perf_counter() - began
-    return Trained(done, done * batches.size, seconds, whole_memory_mb(device), metrics)
+    energy = meter.read() if start == 0 and processes.count() == 1 else None
+    peak = whole_memory_mb(device)
+    return Trained(done, done * batches.size, seconds, peak, metrics, energy)
 
 
-def _step(
-    method: Method, batches: Batches, plan: Plan, index: int, device: torch.device
-) -> LoopStep:
-    return LoopStep(
+def take_step(
+    method: Method,
+    batches: Batches,
+    plan: Plan,
+    index: int,
+    device: torch.device,
+    *,
+    share: float,
+    last: bool = False,
+) -> dict[str, float]:
+    """Take one step at a `share` of the full learning rate; return its metrics.
+
+    Parameters
+    ----------
+    index : int
+        Which of the steps of the plan.
+    last : bool
+        Whether no batch will be asked for after this one.
+    """
+    step = LoopStep(
         method,
         index,
         plan.steps,
@@ -174,6 +210,8 @@ def _step(
         device=device,
         bf16=plan.bf16,
     )
+    _schedule(method, share)
+    return _update(method, batches, step, last=last)
 
 
 def _update(method: Method, batches: Batches, step: LoopStep, *, last: bool) -> dict[str, float]:
@@ -262,37 +300,6 @@ def stop_signals() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-def calibrate(
-    build: Callable[[], Method], batches: Batches, plan: Plan, device: torch.device
-) -> float:
-    """Return the seconds one step takes, from a throw-away copy of the method.
-
-    The steps are timed in `BURSTS` bursts of about a second, and the quickest burst counts: what
-    else the machine did for a moment is not taken for its pace.
-    """
-    method = build()
-    index = 0
-
-    def pace(most: int, seconds: float) -> float:
-        nonlocal index
-        began, first = time.perf_counter(), index
-
-        def goes_on() -> bool:
-            taken = index - first
-            return taken < 1 or (taken < most and time.perf_counter() - began < seconds)
-
-        while processes.by_main(goes_on):
-            step = _step(method, batches, plan, index, device)
-            _schedule(method, 0.02)
-            _update(method, batches, step, last=False)
-            index += 1
-        return (time.perf_counter() - began) / (index - first)
-
-    pace(2, 60.0)  # the first steps warm up
-    paces = [pace(20, 1.0) for _ in range(BURSTS)]
-    return processes.by_main(lambda: min(paces))
 
 
 def fresh_seed(seed: int, *names: str | int) -> None:

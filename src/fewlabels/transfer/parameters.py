@@ -145,7 +145,8 @@ class FineTune(nn.Module):
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from one batch of labelled images."""
         self.classifier.train()
-        open_stages(self._stages, self.config.tune, step.progress)
+        count = stages_open(len(self._stages), self.config.tune, step.progress)
+        open_stages(self._stages, count)
         if self.freeze_norm:
             freeze_batch_norm(self.classifier.backbone)
         else:
@@ -161,6 +162,10 @@ class FineTune(nn.Module):
         step.apply("finetune")
         return {"loss": loss.detach(), **told}
 
+    def kind_of_step(self, index: int, steps: int) -> int:
+        """Return how many stages learn."""
+        return stages_open(len(self._stages), self.config.tune, index / steps)
+
     def _distance(self) -> Tensor:
         """Return half the squared distance of the backbone from its start."""
         now = [p for part in self._stages for p in part]
@@ -168,15 +173,18 @@ class FineTune(nn.Module):
         return torch.stack(moved).sum() / 2
 
 
-def open_stages(parts: list[list[nn.Parameter]], tune: str, progress: float) -> None:
-    """Say which stages learn at a `progress` in [0, 1); the others get no gradient.
+def stages_open(stages: int, tune: str, progress: float) -> int:
+    """Return how many of the stages, the last ones, learn at a `progress` in [0, 1).
 
     With ``gradual`` the run has one part more than there are stages: in the first only the
     head learns, then one stage more from part to part.
     """
-    count = {"all": len(parts), "last": 1, "head": 0}.get(tune)
-    if count is None:
-        count = int(progress * (len(parts) + 1))
+    known = {"all": stages, "last": min(1, stages), "head": 0}
+    return known.get(tune, int(progress * (stages + 1)))
+
+
+def open_stages(parts: list[list[nn.Parameter]], count: int) -> None:
+    """Let the last `count` stages learn; the others get no gradient."""
     for depth, part in enumerate(parts):
         for parameter in part:
             parameter.requires_grad_(depth >= len(parts) - count)
