@@ -102,12 +102,12 @@ def test_two_machines_and_one_process_come_to_the_same(tmp_path: Path) -> None:
     (alone,) = end(begin("--out", "alone"))
     assert first == second
     assert first["missing"] == []
-    apart = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb"}
+    apart = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "energy_joules"}
     for result in (first, alone):
         for row in result["cells"]:
             for name in apart:
                 row.pop(name)
-        for name in ("run", "command", "seconds", "looks_at_test"):
+        for name in ("run", "command", "seconds", "looks_at_test", "time_to_baseline"):
             result.pop(name)
         result["config"].pop("plan")  # with the seconds that a calibration took
     assert first == alone

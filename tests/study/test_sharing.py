@@ -49,8 +49,8 @@ ABOUT: dict[str, Any] = {
     "device": "cpu",
 }
 # What a comparison took, and where and when it was made.
-APART = {"run", "command", "seconds", "looks_at_test"}
-COST = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb"}
+APART = {"run", "command", "seconds", "looks_at_test", "time_to_baseline"}
+COST = {"seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "energy_joules"}
 
 
 def found(result: dict[str, Any]) -> dict[str, Any]:

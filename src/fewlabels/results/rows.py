@@ -254,6 +254,16 @@ class SavingRow(Bounded):
     factor: float | None
 
 
+class ReachRow(Record):
+    """Within how many seconds an arm was as good as the baseline; None where it never was."""
+
+    arm: str
+    baseline: str
+    shots: int | None
+    seconds: float | None
+    baseline_seconds: float | None
+
+
 class Forecast(Bounded):
     """An expected score at a number of labels that was not tried, with an 80 % interval."""
 

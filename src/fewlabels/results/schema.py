@@ -29,6 +29,7 @@ from fewlabels.results.rows import (
     Painted,
     Prediction,
     Quarantined,
+    ReachRow,
     Record,
     SavingRow,
     Stopping,
@@ -179,6 +180,7 @@ class Comparison(Versioned):
     verdicts: list[VerdictRow]
     label_saving: list[SavingRow]
     forecast: list[Forecast]
+    time_to_baseline: list[ReachRow] = Field(default_factory=list)
     primary: VerdictRow | None
     looks_at_test: int | None
     missing: list[MissingCell] = Field(default_factory=list)

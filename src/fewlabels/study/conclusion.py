@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fewlabels.core.errors import ModelError
+from fewlabels.evaluation.reaching import time_to_baseline
 from fewlabels.pipeline.keys import test_key
 from fewlabels.results.environment import describe
 from fewlabels.results.files import read_json
@@ -44,6 +45,12 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "cells": comparison.cells,
         "missing": comparison.missing,
         **found,
+        "time_to_baseline": time_to_baseline(
+            comparison.cells,
+            [arm.name for arm in comparison.arms],
+            settings.baseline,
+            metric=settings.metric,
+        ),
         "best": last[0] if last else None,
         "choices": comparison.choices,
         "design": {
