@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import os
 import subprocess
@@ -19,6 +21,7 @@ import pytest
 from fewlabels.cli import main, output
 from fewlabels.cli.commands import VERBS
 from fewlabels.core import errors
+from fewlabels.report import paper_table
 
 NAMES = [verb.__name__ for verb in VERBS]
 
@@ -254,6 +257,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["explain"], "RUN"),
         (["explain", "run", "--count", "0"], "--count"),
         (["explain", "run", "--maps", ","], "--maps"),
+        (["compare", "digits", "--format", "latex", "--json"], "without --json"),
+        (["compare", "digits", "--format", "csv", "--list-cells"], "without --json, --list-cells"),
+        (["compare", "digits", "--format", "csv", "--cell", "abc"], "and --cell"),
+        (["compare", "digits", "--format", "word"], "--format"),
     ],
 )
 def test_usage_errors(
@@ -433,6 +440,28 @@ def test_predict_table_and_csv(
     assert main(["predict", "runs/x", "a.jpg", "--format", "csv"]) == 0
     assert capsys.readouterr().out == out.read_text(encoding="utf-8")
     assert out.read_text(encoding="utf-8").splitlines()[1] == "a.jpg,cat,0.9,0.9,0.1"
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_table_for_a_paper_is_all_that_is_printed(
+    done: bool, library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library.answers["compare"] = COMPARED | ({"already_done": True} if done else {})
+    shown = {}
+    for form in ("latex", "markdown", "csv"):
+        assert main(["compare", "digits", "--format", form]) == 0
+        shown[form] = capsys.readouterr().out
+        assert shown[form] == paper_table(COMPARED, form)
+    assert shown["markdown"].splitlines()[2] == "| approach | 4 / class |"
+    assert len(list(csv.DictReader(io.StringIO(shown["csv"])))) == 2
+    assert "layout" not in library.settings
+
+
+def test_a_plan_has_no_table(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = {"stage": "pretrain simclr:tiny", "steps": 5, "seconds": 1.0}
+    library.answers["compare"] = {"plan": [plan], "seconds": 1.0}
+    assert main(["compare", "digits", "--dry-run", "--format", "csv"]) == 0
+    assert "nothing was run" in capsys.readouterr().out
 
 
 def test_predict_never_writes_over_an_image(library: Library, tmp_path: Path) -> None:

@@ -337,3 +337,46 @@ def test_same_folder_gives_same_page(folder: Path) -> None:
 def test_names_are_escaped_in_the_title_too(folder: Path, hostile: str) -> None:
     edit(folder, name=hostile)
     assert f"<title>{escape(hostile).replace('&#x27;', '&#39;')}: " in page_of(folder)
+
+
+def cost_of(page: str) -> str:
+    """Return the section on cost."""
+    return page[page.index('<section id="cost">') : page.index('<section id="again">')]
+
+
+def test_scores_are_drawn_against_time(folder: Path) -> None:
+    section = cost_of(page_of(folder))
+    pictures = re.findall(r"<svg[^>]*accuracy against time, (.*?)\"", section)
+    assert pictures == ["1 label per class", "4 labels per class", "25 labels per class"]
+    notes = re.findall(r"<title>(.*?)</title>", section)
+    assert len(notes) == 3 * 8
+    # The mean of its cells, and the seconds of one training, pre-training included.
+    said = (
+        "SimCLR + frozen features, 25 labels per class: 81.2 % (78.7-83.7), 8 repeats, 1 min 25 s"
+    )
+    assert said in [note.replace("\N{EN DASH}", "-") for note in notes]
+    assert [note.rpartition(", ")[2] for note in notes if "SimCLR + frozen" in note] == [
+        "1 min 25 s"
+    ] * 3
+
+
+def test_costs_are_told_where_they_are_known(folder: Path) -> None:
+    section = cost_of(page_of(folder))
+    for heading in ("Multiply-adds", "Energy", "Peak memory", "Baseline reached"):
+        assert heading in section
+    assert "3.5 T" in section and "3.52 kJ" in section
+    assert "≤ 1 min 25 s" in section and ">no<" in section
+    found = json.loads((folder / "comparison.json").read_text())
+    older = ("multiply_adds", "energy_joules")
+    cells = [{k: v for k, v in cell.items() if k not in older} for cell in found["cells"]]
+    edit(folder, cells=cells, time_to_baseline=[])
+    section = cost_of(page_of(folder))
+    for heading in ("Multiply-adds", "Energy", "Baseline reached"):
+        assert heading not in section
+
+
+def test_without_seconds_there_is_no_figure_of_them(folder: Path) -> None:
+    edit(folder, cells=[])
+    page = page_of(folder)
+    assert "against time" not in page
+    assert "The whole comparison took" in cost_of(page)

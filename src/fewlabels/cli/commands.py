@@ -40,6 +40,7 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
         "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",
         "fewlabels compare photos/ --labels 4 --workers 4",
         "fewlabels compare photos/ --labels 4 --list-cells --out runs/shared",
+        "fewlabels compare photos/ --labels 1,4,25 --budget 2000000images --format markdown",
     ),
     studies.report: ("fewlabels report runs/run-photos-1",),
     taking.predict: (

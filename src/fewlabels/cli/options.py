@@ -68,6 +68,14 @@ class Format(StrEnum):
     json = "json"
 
 
+class TableFormat(StrEnum):
+    """How the table of a comparison is written for a paper."""
+
+    latex = "latex"
+    markdown = "markdown"
+    csv = "csv"
+
+
 Data = Annotated[
     str,
     typer.Argument(

@@ -181,6 +181,8 @@ def show_training(result: Record) -> None:
             ("tensors", ", ".join(f"{n} {name}" for name, n in carried.items())),
             ("steps", f"{count(result['steps'])} in {duration(result['seconds'])}"),
             ("rate", f"{rate:,.0f} images/s" if rate else ""),
+            ("multiply-adds", _amount(result.get("multiply_adds"))),
+            ("energy", _amount(result.get("energy_joules"), "J")),
             ("peak memory", memory(result.get("peak_memory_mb"))),
             ("processes", str(result["processes"]) if result.get("processes", 1) > 1 else ""),
             ("final", final),
@@ -194,6 +196,12 @@ def show_training(result: Record) -> None:
         show_scores(result["val"])
     _warn(result)
     _facts([("run", str(result["run"]))])
+
+
+def _amount(value: Any, unit: str = "") -> str:
+    from fewlabels.report.words import large
+
+    return "" if value is None else f"{large(value)}{unit}".strip()
 
 
 def _probe(result: Record) -> str:
@@ -346,6 +354,16 @@ def show_cells(result: Record) -> None:
     for cell in result["cells"]:
         said = f"failed: {cell['failed']}" if cell["failed"] else what
         _say(f"{cell['id']}  {cell['arm']} at {cell['shots'] or 'all'} labels: {said}")
+
+
+def show_paper_table(result: Record, form: str) -> None:
+    """Print the table of a comparison for a paper and nothing else; but a plan as it is."""
+    from fewlabels.report.paper import paper_table
+
+    if "plan" in result:
+        _show_plan(result)
+    else:
+        sys.stdout.write(paper_table(result, form))
 
 
 def _test_score(found: Any, test: Record) -> str:

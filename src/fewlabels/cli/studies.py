@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import fewlabels
 from fewlabels.cli import options as flag
 from fewlabels.cli import output
 from fewlabels.cli.job import Job, counts_list, given, names_list, typed
+from fewlabels.core.errors import UsageError
 
 
 def run(  # noqa: PLR0913 - one parameter a flag
@@ -123,6 +125,15 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     collect: flag.Collect = False,
     also: flag.Also = None,
     config: flag.Config = None,
+    layout: Annotated[
+        flag.TableFormat | None,
+        typer.Option(
+            "--format",
+            show_default=False,
+            help="Print the table for a paper instead: latex (with booktabs), markdown or csv; of "
+            "a comparison that is done as well.",
+        ),
+    ] = None,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
 ) -> Job:
@@ -135,6 +146,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     Many processes and machines may share one: --list-cells, then --cell ID in each, then
     --collect; or --workers N here.
     """
+    if layout and (as_json or list_cells or cell):
+        message = "--format prints a table, and nothing beside it or in its place"
+        raise UsageError("usage.format", message, "without --json, --list-cells and --cell")
 
     def call() -> Any:
         return fewlabels.compare(
@@ -166,6 +180,9 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             ),
         )
 
+    if layout:
+        show = functools.partial(output.show_paper_table, form=layout.value)
+        return Job(call, show, as_json)
     if list_cells:
         return Job(call, output.show_names, as_json)
     return Job(call, output.show_cells if cell else output.show_comparison, as_json)

@@ -54,7 +54,8 @@ class Series:
         return self.points + self.ahead
 
 
-def _group(series: Series, parts: Sequence[Markup]) -> Markup:
+def group(series: Series, parts: Sequence[Markup]) -> Markup:
+    """Return the parts of a series, in its colour."""
     kind = f"series c{series.index % COLOURS}"
     kind += " strong" if series.strong else ""
     kind += " plain" if series.plain else ""
@@ -100,22 +101,23 @@ def label_efficiency(
     lowest, highest = _range(series, measure, chance)
     marks = svg.ticks(lowest, highest, about=6, inside=True)
     y = svg.linear(lowest, highest, bottom, top)
-    parts = _score_axis(marks, y, left, right, measure)
+    parts = score_axis(marks, y, left, right, measure)
     parts += [_tick(x(math.log2(s)), bottom, f"{s:g}") for s in shots]
     parts.append(svg.text((left + right) / 2, bottom + 40, measure.per, "axis", "middle"))
     if chance is not None and lowest <= chance <= highest:
         parts.append(svg.line(left, y(chance), right, y(chance), "chance"))
         parts.append(svg.text(left + 6, y(chance) - 5, f"guessing: {100 * chance:.1f}", "tick"))
     ordered = sorted(series, key=lambda one: one.strong)
-    parts += [_group(one, _curve(one, x, y)) for one in ordered]
+    parts += [group(one, _curve(one, x, y)) for one in ordered]
     if direct:
         parts += _end_labels(ordered, x, y, (top, bottom))
     return svg.figure(width, height, f"{measure.name} against {measure.per}", "chart", parts)
 
 
-def _score_axis(
+def score_axis(
     marks: Sequence[float], y: svg.Scale, left: float, right: float, measure: Measure
 ) -> list[Markup]:
+    """Return the lines, numbers and words of an upright axis of scores."""
     parts = [svg.line(left, y(mark), right, y(mark), "grid") for mark in marks]
     parts += [svg.text(left - 8, y(m) + 4, measure.tick(m), "tick", "end") for m in marks]
     return [*parts, svg.text(4, 13, measure.axis, "axis")]
@@ -171,14 +173,14 @@ def _end_labels(
         begin = x(math.log2(end.shots)) + 8
         leader = svg.path([(begin, at), (column - 12, there), (column - 4, there)], "leader")
         words = svg.text(column, there + 4.5, shortened(one.title, 30), "direct")
-        parts.append(_group(one, [leader, svg.title(one.title), words]))
+        parts.append(group(one, [leader, svg.title(one.title), words]))
     return parts
 
 
 def swatch(one: Series) -> Markup:
     """Return the line and mark of a series, for a legend."""
     stroke = svg.line(2, 9, 34, 9, "line")
-    parts = [_group(one, [stroke, svg.marker(one.index, 18, 9, 4.5)])]
+    parts = [group(one, [stroke, svg.marker(one.index, 18, 9, 4.5)])]
     attributes: svg.Attributes = {"viewBox": "0 0 36 18", "aria-hidden": "true", "class": "swatch"}
     return svg.element("svg", attributes, *parts)
 
@@ -200,7 +202,7 @@ def dot_plot(series: Sequence[Series], *, width: int, measure: Measure) -> Marku
     step = 36.0 if beside else 48.0
     height = int(step * len(ordered) + 54)
     left, right = (270.0 if beside else 8.0), width - (70.0 if beside else 52.0)
-    shown = [v for one in ordered for v in _extent(one.points[0])]
+    shown = [v for one in ordered for v in extent(one.points[0])]
     room = 0.03 * (max(shown) - min(shown)) or 0.01
     ends = measure.ends(min(shown) - room, max(shown) + room)
     marks = svg.ticks(*ends, 6 if beside else 4, inside=True)
@@ -213,11 +215,12 @@ def dot_plot(series: Sequence[Series], *, width: int, measure: Measure) -> Marku
     parts.append(svg.text((left + right) / 2, height - 6, measure.axis, "axis", "middle"))
     for place, one in enumerate(ordered):
         middle = 6 + step * (place + (0.5 if beside else 0.68))
-        parts.append(_group(one, _dot_row(one, x, middle, (beside, left, right), measure)))
+        parts.append(group(one, _dot_row(one, x, middle, (beside, left, right), measure)))
     return svg.figure(width, height, f"{measure.name} of each approach", "chart", parts)
 
 
-def _extent(point: Point) -> list[float]:
+def extent(point: Point) -> list[float]:
+    """Return the scores that a point reaches over."""
     return [point.mean, *point.draws, *(v for v in (point.low, point.high) if v is not None)]
 
 

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fewlabels.report import (
+    costs,
     explained,
     fates,
     figures,
@@ -124,7 +125,8 @@ def _compared(folder: Folder) -> Record:
         "arms": tables.arms_table(comparison),
         "verdicts": tables.verdicts_table(comparison),
         "savings": tables.savings_table(comparison),
-        "cost": tables.cost_table(comparison),
+        "cost": costs.cost_table(comparison),
+        "price": _price(comparison),
         "metric": comparison.metric,
         "measure": comparison.measure,
         "facts": [],
@@ -156,6 +158,12 @@ def _curves(comparison: Comparison) -> Record | None:
     ahead = any(one.ahead for one in series)
     legend = [_legend(one) for one in series]
     return {"pictures": pictures, "legend": legend, "rows": False, "ahead": ahead}
+
+
+def _price(comparison: Comparison) -> Record | None:
+    """Return the figure of scores against seconds, with its legend."""
+    found = costs.cost_figure(comparison)
+    return found and {**found, "legend": [_legend(one) for one in found["series"]]}
 
 
 def _legend(one: figures.Series) -> Record:

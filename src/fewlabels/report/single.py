@@ -18,6 +18,7 @@ _EMPTY: Record = {
     "verdicts": None,
     "savings": [],
     "cost": None,
+    "price": None,
     "metric": "accuracy",
     "measure": measure_of("accuracy"),
 }
@@ -156,6 +157,11 @@ def _likeness(results: Record) -> list[tuple[str, str, str]]:
     return likeness_facts(record(results.get("likeness")))
 
 
+def _energy(results: Record) -> str:
+    known = number(results.get("energy_joules"))
+    return "" if known is None else f"{words.large(known)}J"
+
+
 def _facts(results: Record) -> list[tuple[str, str]]:
     """Return what was run, as label and value."""
     carried = record(results.get("carried"))
@@ -169,6 +175,8 @@ def _facts(results: Record) -> list[tuple[str, str]]:
         ("weights (tensors)", tensors),
         ("parameters", words.count(results.get("parameters"))),
         ("steps", words.count(results.get("steps"))),
+        ("multiply-adds", words.large(results.get("multiply_adds"))),
+        ("energy", _energy(results)),
         ("peak memory", words.memory(results.get("peak_memory_mb"))),
         ("validation", str(record(results.get("stopping")).get("said") or "")),
         *((f"{label}, by its features", v) for label, v, _ in _likeness(results)),

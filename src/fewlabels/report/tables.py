@@ -1,4 +1,4 @@
-"""The tables of a comparison: arms, verdicts, label savings, cost, and the key numbers."""
+"""The tables of a comparison: arms, verdicts, label savings, and the key numbers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def all_series(comparison: Comparison) -> list[Series]:
     strong = {str(comparison.primary.get(key)) for key in ("arm", "baseline")}
     series = []
     for index, name in enumerate(order(comparison)):
-        points = tuple(_point(comparison, name, s) for s in comparison.shots if s)
-        points = points or (_point(comparison, name, None),)
+        points = tuple(point_of(comparison, name, s) for s in comparison.shots if s)
+        points = points or (point_of(comparison, name, None),)
         measured = tuple(p for p in points if p is not None)
         if measured:
             plain = words.is_plain(comparison.arms[name])
@@ -47,7 +47,8 @@ def _ahead(comparison: Comparison, arm: str) -> tuple[Point, ...]:
     return (Point(float(row["shots"]), float(row["value"]), low, high, note),)
 
 
-def _point(comparison: Comparison, arm: str, shots: float | None) -> Point | None:
+def point_of(comparison: Comparison, arm: str, shots: float | None) -> Point | None:
+    """Return an arm's score at some labels per class, None where it was not measured."""
     row = comparison.curves.get((arm, shots))
     if row is None:
         return None
@@ -199,35 +200,6 @@ def savings_table(comparison: Comparison) -> list[Record]:
 
 def _bounds(low: float, high: float | None) -> str:
     return f"({low:.1f} or more)" if high is None else f"({low:.1f}{words.DASH}{high:.1f})"
-
-
-def cost_table(comparison: Comparison) -> Record | None:
-    """Return where the time went: pre-training and transfer seconds of each arm."""
-    rows: list[Record] = []
-    for name in comparison.arms:
-        cells = comparison.cells_of(name, comparison.focus)
-        total = average(cells, "seconds")
-        if total is None:
-            continue
-        before, after = average(cells, "pretrain_seconds"), average(cells, "transfer_seconds")
-        after = total if after is None else after
-        rows.append(
-            {
-                "title": comparison.title(name),
-                "before": before or 0.0,
-                "after": after,
-                "total": words.duration(total),
-                "split": f"{words.duration(before or 0.0)} + {words.duration(after)}",
-                "steps": words.count(average(cells, "steps")),
-                "memory": words.memory(average(cells, "peak_memory_mb")),
-            }
-        )
-    longest = max((row["before"] + row["after"] for row in rows), default=0.0) or 1.0
-    for row in rows:
-        row["before"] = round(100 * row["before"] / longest, 1)
-        row["after"] = round(100 * row["after"] / longest, 1)
-    total_words = words.duration(comparison.found.get("seconds"))
-    return {"rows": rows, "total": total_words} if rows or total_words != words.MISSING else None
 
 
 def tiles(comparison: Comparison, test: Record) -> list[Record]:

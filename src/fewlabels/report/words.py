@@ -152,6 +152,24 @@ def count(value: Any) -> str:
     return MISSING if amount is None else f"{round(amount):,}"
 
 
+def large(value: Any) -> str:
+    """Return a large number with three digits and a unit's prefix behind it.
+
+    Examples
+    --------
+    >>> large(174_363_443_200), large(12.0), large(999_600)
+    ('174 G', '12 ', '1 M')
+    """
+    amount = number(value)
+    if amount is None:
+        return MISSING
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if abs(amount) < 999.5:
+            return f"{amount:.3g} {prefix}"
+        amount /= 1_000
+    return f"{amount:.3g} E"
+
+
 def memory(megabytes: Any) -> str:
     """Return a size in MB or GB."""
     size = number(megabytes)
