@@ -110,6 +110,18 @@ def test_no_scores_no_table() -> None:
         paper_table({}, "html")
 
 
+def test_the_page_of_the_docs_shows_how(
+    folder: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "tables.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    (folder / "runs").mkdir()
+    (folder / "runs/table").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    exec(compile(block, str(page), "exec"), {})
+    assert capsys.readouterr().out == paper_table(found, "markdown") + "\n"
+
+
 def test_a_run_has_the_table_of_its_comparison(found: dict[str, Any]) -> None:
     assert paper_table({"kind": "run", "compare": found}, "csv") == paper_table(found, "csv")
 
