@@ -380,3 +380,16 @@ def test_without_seconds_there_is_no_figure_of_them(folder: Path) -> None:
     page = page_of(folder)
     assert "against time" not in page
     assert "The whole comparison took" in cost_of(page)
+
+
+@pytest.mark.parametrize(
+    ("design", "said"),
+    [
+        ({"budget": "450s", "budget_seconds": 450.0}, "7 min 30 s"),
+        ({"budget": "2000000images", "budget_seconds": None}, "2,000,000 images"),
+    ],
+)
+def test_the_budget_is_told_in_its_unit(folder: Path, design: dict[str, Any], said: str) -> None:
+    edit(folder, design=design)
+    page = page_of(folder)
+    assert f"<dt>budget of each arm and draw</dt><dd>{said}</dd>" in page

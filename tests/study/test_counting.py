@@ -24,6 +24,7 @@ TIMES = ("seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "e
 
 def compared(table: Path, out: Path, arms: tuple[str, ...]) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(out.parent / "cache"))  # with looks of its own
         patch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
         patch.setattr(plan_module, "_finetune_pace", lambda *_: 0.001)
         return compare(

@@ -142,5 +142,7 @@ def _design(design: Record) -> list[tuple[str, str]]:
         ("images_test", "test images"),
     )
     facts = [(label, words.count(design.get(key))) for key, label in names]
-    facts.append(("time for each arm and draw", words.duration(design.get("budget_seconds"))))
+    timed = number(design.get("budget_seconds"))
+    budget = words.budget(design.get("budget")) if timed is None else words.duration(timed)
+    facts.append(("budget of each arm and draw", budget))
     return [fact for fact in facts if fact[1] != words.MISSING]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -219,7 +218,7 @@ def _design(comparison: Comparison) -> str:
         f"{comparison.found.get('name') or 'Data'}: {words.count(design.get('images_test'))} test "
         f"and {words.count(design.get('images_train'))} training images, {on}",
         f"{words.count(design.get('draws'))} draws of labels {crossed} {seeds} pre-training seeds",
-        f"budget of each training {_budget(design)}, pre-training included",
+        f"budget of each training {words.budget(design.get('budget'))}, pre-training included",
         f"{environment.get('machine') or 'unknown machine'}, {environment.get('device') or 'cpu'}",
         f"fewlabels {environment.get('fewlabels') or words.MISSING}",
     ]
@@ -235,12 +234,6 @@ def _design(comparison: Comparison) -> str:
     looks = number(comparison.found.get("looks_at_test"))
     parts += [f"looks at this test set so far: {looks:g}"] if looks else []
     return "; ".join(parts) + "."
-
-
-def _budget(design: Record) -> str:
-    """Return ``51200images`` as ``51,200 images``."""
-    said = str(design.get("budget") or words.MISSING)
-    return re.sub(r"^[\d.]+ *", lambda found: f"{float(found[0]):,.12g} ", said)
 
 
 def _csv(comparison: Comparison) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -150,6 +151,18 @@ def count(value: Any) -> str:
     """Return a whole number with thousands separated."""
     amount = number(value)
     return MISSING if amount is None else f"{round(amount):,}"
+
+
+def budget(value: Any) -> str:
+    """Return a budget as a user wrote it with its number and unit apart.
+
+    Examples
+    --------
+    >>> budget("2000000images"), budget("90s")
+    ('2,000,000 images', '90 s')
+    """
+    said = MISSING if value is None else str(value).strip()
+    return re.sub(r"^[\d.]+ *", lambda found: f"{float(found[0]):,.12g} ", said)
 
 
 def large(value: Any) -> str:
