@@ -67,7 +67,7 @@ def test_counting_changes_no_weight(
 def test_pretrain_leaves_a_run_folder(encoder: Run) -> None:
     out, result = encoder
     assert (result["kind"], result["steps"], result["backbone"]) == ("pretrain", 16, "tiny")
-    assert result["final"].keys() == {"loss"}
+    assert result["final"].keys() == {"loss", "reconstruction_error"}
     assert result["probe"]["low"] <= result["probe"]["value"] <= result["probe"]["high"]
     assert result == read_json(out / "results.json")
     run = RunFolder(out)
@@ -129,7 +129,7 @@ def test_a_run_killed_just_before_its_end_is_only_closed(
         with pytest.raises(KeyboardInterrupt):  # all steps are done: only the result is missing
             train(pictures, out, budget="2 steps")
     stored = read_json(out / "results.json")
-    assert stored["final"].keys() == {"loss"}
+    assert stored["final"].keys() == {"loss", "reconstruction_error"}
     monkeypatch.setattr(stages, "train", _die)
     assert train(pictures, out, budget="2 steps") == stored
     assert RunFolder(out).is_finished()

@@ -301,7 +301,7 @@ def _over_table(known: Components, seeds: Floats, draws: Floats) -> Variance:
 
 def _where(here: npt.NDArray[np.bool_], a: Variance, b: Variance) -> Variance:
     """Return one variance or the other, place by place."""
-    nothing = Part(np.zeros(1), np.ones(1))
+    nothing = Part(np.zeros(()), np.ones(()))
     pairs = zip_longest(a.parts, b.parts, fillvalue=nothing)
     parts = tuple(
         Part(*(np.where(here, *both) for both in zip(*pair, strict=True))) for pair in pairs
