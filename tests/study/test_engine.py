@@ -392,6 +392,7 @@ def test_compare_from_beginning_to_end(
 ) -> None:
     monkeypatch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
     monkeypatch.setattr(plan_module, "_finetune_pace", lambda *_: 0.001)
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))  # and a ledger of its own
     about: dict[str, Any] = {
         "arms": ["scratch", "autoencoder+parameters"],
         "labels": [4],
