@@ -57,8 +57,19 @@ def found(result: dict[str, Any]) -> dict[str, Any]:
     """Return a comparison without its times."""
     kept = {key: value for key, value in result.items() if key not in APART}
     kept["config"] = {key: value for key, value in kept["config"].items() if key != "plan"}
+    # Whoever edits a file while tests run changes that.
+    kept["environment"] = {k: v for k, v in kept["environment"].items() if k != "commit"}
     kept["cells"] = [{k: v for k, v in row.items() if k not in COST} for row in kept["cells"]]
     return kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute by one thread, as workers do that share two cores: sums keep their order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -478,17 +489,8 @@ def test_a_failed_pretraining_fails_its_own_cells_alone(
 # ---- workers ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Compute by one thread, as workers do that share two cores: sums keep their order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_workers_come_to_the_same_as_one_process(
-    ask: Ask, alone: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+    ask: Ask, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "score_cell", never)  # here; the workers do it
     result = ask(tmp_path / "run", workers=2)
@@ -503,9 +505,7 @@ def test_workers_come_to_the_same_as_one_process(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="who lives is read from /proc")
-def test_a_worker_that_dies_does_not_end_the_rest(
-    ask: Ask, tmp_path: Path, one_thread: None
-) -> None:
+def test_a_worker_that_dies_does_not_end_the_rest(ask: Ask, tmp_path: Path) -> None:
     out = tmp_path / "run"
     about = {"budget": "80 steps", "labels": [4]}
     thread, came = in_background(lambda: ask(out, workers=2, **about))

@@ -99,7 +99,7 @@ def peak_memory_mb(device: torch.device) -> float:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes on macOS, else kilobytes
+    return peak / 1e6 * (1 if sys.platform == "darwin" else 1024)  # bytes on macOS, else kibibytes
 
 
 def _peak_of_status() -> float | None:
@@ -107,7 +107,7 @@ def _peak_of_status() -> float | None:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1e3  # kilobytes
+                return int(line.split()[1]) * 1024 / 1e6  # it says kB and means kibibytes
     return None
 
 
