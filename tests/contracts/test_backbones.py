@@ -21,7 +21,7 @@ QUICK = ("test_resnet", "test_convnext", "test_efficientnet", "test_vit")
 # And others, some of which bring layers behind their last map, windows, or one size only.
 MORE = (
     "resnet10t",
-    "vgg11",
+    "test_nfnet",
     "mobilenetv3_small_050",
     "vit_tiny_patch16_224",
     "swin_tiny_patch4_window7_224",
