@@ -5,7 +5,7 @@
 FEWLABELS_DATA is a folder that holds ``clothing/``. Classifiers of scikit-learn on six plain
 descriptions of its training photos (neither validation nor test images are opened), and on made
 data of 10 classes; regressors on made data and scikit-learn's diabetes. Twenty draws of labels,
-scored on images that no draw contains. Writes ``benchmarks/learning_curves.csv``; 20 minutes on
+scored on images that no draw contains. Writes ``benchmarks/learning_curves.csv``; ten minutes on
 one core. `forecast_constants.py` reads it.
 """
 
@@ -42,13 +42,13 @@ CLASSIFIERS: dict[str, Callable[[], Any]] = {
     "centroid": NearestCentroid,
     "neighbour": lambda: KNeighborsClassifier(1),
     "ridge": RidgeClassifier,
-    "forest": lambda: RandomForestClassifier(60, random_state=0),
+    "forest": lambda: RandomForestClassifier(30, random_state=0),
     "svm": lambda: SVC(C=5.0),
 }
 REGRESSORS: dict[str, Callable[[], Any]] = {
     "ridge": lambda: RidgeCV(np.logspace(-2, 3, 11)),
     "neighbours": lambda: KNeighborsRegressor(3),
-    "forest": lambda: RandomForestRegressor(60, random_state=0),
+    "forest": lambda: RandomForestRegressor(30, random_state=0),
     "svm": lambda: SVR(C=10.0),
 }
 

@@ -67,10 +67,12 @@ def table_of(scores: Scores) -> np.ndarray:
 def image_sd(table: np.ndarray, row: dict[str, str]) -> float:
     """Return the standard deviation over test images that a committed interval counted.
 
-    The table was made when the half-width was ``t(0.975, df) se``, the detectable difference
-    ``(t(0.975, df) + t(0.8, df)) se``, and the cells' own variance as below: two equations for
-    df and se, and a variance to take away.
+    Later tables tell it. The first was made when the half-width was ``t(0.975, df) se``, the
+    detectable difference ``(t(0.975, df) + t(0.8, df)) se``, and the cells' own variance as
+    below: two equations for df and se, and a variance to take away.
     """
+    if row.get("sd_images"):
+        return 100 * float(row["sd_images"]) * math.sqrt(TESTED["cifar10"])
     half, detectable = (float(row["high"]) - float(row["low"])) * 50, float(row["detectable"]) * 100
 
     def off(df: float) -> float:

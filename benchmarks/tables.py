@@ -22,7 +22,8 @@ from fewlabels.methods import LABELLED, METHODS
 
 HERE = Path(__file__).parent
 VERDICT = ("arm", "baseline", "shots", "metric", "primary", "difference", "low", "high")
-VERDICT += ("p", "p_holm", "verdict", "detectable", "n", "note")
+VERDICT += ("p", "p_family", "p_holm", "verdict", "detectable", "n", "note")
+SPREADS = ("splits", "pretraining", "draws", "rest", "images")  # as sd_...
 
 TABLES: dict[str, dict[str, Any]] = {
     # 20 label draws over 10 random splits, each with its own pre-training.
@@ -103,8 +104,11 @@ def export(result: dict[str, Any], name: str) -> None:
     )
     write(
         f"{name}_verdicts.csv",
-        result["verdicts"],
-        VERDICT,
+        [
+            {**row, **{f"sd_{k}": row["components"][k] for k in SPREADS}}
+            for row in result["verdicts"]
+        ],
+        (*VERDICT, *(f"sd_{name}" for name in SPREADS)),
         made,
     )
     if result["choices"]:

@@ -219,7 +219,7 @@ def forecast(
     """
     rows = []
     for arm in arms:
-        points = _points(cells, arm, design, metric, images)
+        points = points_of(cells, arm, design=design, metric=metric, images=images)
         if len(points) < 2:
             continue
         shots, means, spreads = zip(*points, strict=True)
@@ -232,8 +232,13 @@ def forecast(
     return rows
 
 
-def _points(
-    cells: Sequence[Cell], arm: str, design: Design, metric: str, images: Images | None
+def points_of(
+    cells: Sequence[Cell],
+    arm: str,
+    *,
+    design: Design,
+    metric: str = "accuracy",
+    images: Images | None = None,
 ) -> list[tuple[int, float, float]]:
     """Return the points of a learning curve: number of labels, mean, standard error."""
     points = []
