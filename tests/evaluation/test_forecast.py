@@ -93,9 +93,10 @@ def test_eight_of_ten_curves_of_its_own_kind_are_held(guess, prior):
             if guess is None
             else (share * guess * rest / (1 - share * (1 - rest)))
         )
-        errors = error_of(z, floor, guess) + 0.005 * rng.normal(size=4)
-        seen = np.maximum(errors[:3], 1e-3)
-        found = predict(2 ** x[:3], seen, [0.005] * 3, [2 ** x[3]], guess=guess, prior=prior)[0]
+        true = error_of(z, floor, guess)
+        errors = true * (1 + 0.003 * rng.normal(size=4))
+        spreads = 0.003 * true[:3]
+        found = predict(2 ** x[:3], errors[:3], spreads, [2 ** x[3]], guess=guess, prior=prior)[0]
         held += found.low <= errors[3] <= found.high
     assert 0.72 < held / 300 < 0.9
 
