@@ -147,10 +147,14 @@ def _watch(comparison: Comparison, workers: Sequence[_Worker]) -> None:
     """Show how many cells are done until every worker has ended."""
     cells = comparison.grid.cells
     told: set[int] = set()
+    shown = (-1, -1)
     with comparison.reporter.stage("cells", len(cells), what="cells") as advance:
         while True:
             running = [worker for worker in workers if worker.process.poll() is None]
-            advance(_count(comparison, cells), encoders=_encoders(comparison.folder))
+            seen = _count(comparison, cells), _encoders(comparison.folder)
+            if seen != shown:  # where lines are printed, the same one again says nothing
+                advance(seen[0], encoders=seen[1])
+                shown = seen
             for worker in workers:
                 if worker.process.returncode and worker.number not in told:
                     told.add(worker.number)
