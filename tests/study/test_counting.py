@@ -10,8 +10,8 @@ import pytest
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.files import read_json
 from fewlabels.results.schema import validate
+from fewlabels.study import paces, settings
 from fewlabels.study import plan as plan_module
-from fewlabels.study import settings
 from fewlabels.study.compare import compare
 from fewlabels.training.progress import Reporter
 
@@ -26,7 +26,8 @@ def compared(table: Path, out: Path, arms: tuple[str, ...]) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWLABELS_CACHE", str(out.parent / "cache"))  # with looks of its own
         patch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
-        patch.setattr(plan_module, "_finetune_pace", lambda *_: 0.001)
+        patch.setattr(paces, "finetune_steps", lambda *_a, **_k: 5)
+        patch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
         return compare(
             DataOptions(str(table)),
             arms=arms,

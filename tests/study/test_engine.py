@@ -14,7 +14,7 @@ import pytest
 from fewlabels.core.errors import DataError, DivergedError, UsageError
 from fewlabels.pipeline.task import DataOptions, Task, measure_pictures
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study import jobs
+from fewlabels.study import jobs, paces
 from fewlabels.study import plan as plan_module
 from fewlabels.study.arms import parse_arms
 from fewlabels.study.collect import gather
@@ -391,7 +391,8 @@ def test_compare_from_beginning_to_end(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
-    monkeypatch.setattr(plan_module, "_finetune_pace", lambda *_: 0.001)
+    monkeypatch.setattr(paces, "finetune_steps", lambda *_a, **_k: 5)
+    monkeypatch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))  # and a ledger of its own
     about: dict[str, Any] = {
         "arms": ["scratch", "autoencoder+parameters"],

@@ -137,8 +137,15 @@ def settle(
         return 50 if pretrained else labels
 
     monkeypatch.setattr(module, "finetune_steps", finetune_steps)
-    costs = Costs(finetune=0.02, extraction=0.5, labels=(10, 400), steps=50, share=share)
     arms = [parse_arm(name) for name in names]
+    slow = any(arm.method == "kmeans" for arm in arms)
+    costs = Costs(
+        finetune={"tiny": 0.02} | ({"patches": 0.04} if slow else {}),
+        extraction={"tiny": 0.5} | ({"patches": 1.5} if slow else {}),
+        labels=(10, 400),
+        steps=50,
+        share=share,
+    )
     return settle_steps(task, arms, costs, parse_duration(budget))
 
 
@@ -167,6 +174,16 @@ def test_all_methods_get_the_same_time(task: Task, monkeypatch: pytest.MonkeyPat
     names = ["scratch", "simclr+features", "autoencoder+parameters", "autoencoder+features"]
     steps = settle(task, names, "10s", monkeypatch)
     assert steps.pretrain == {"simclr:tiny": 850, "autoencoder:tiny": 850}
+
+
+def test_a_slow_backbone_costs_the_others_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["scratch", "simclr+parameters", "kmeans+features", "kmeans+parameters"]
+    steps = settle(task, names, "10s", monkeypatch)
+    assert steps.pretrain == {"simclr:tiny": 850, "kmeans:patches": 650}
+    assert steps.seconds["finetune:tiny"] == 0.02
+    assert steps.seconds["extraction:patches"] == 1.5
 
 
 def test_a_budget_that_leaves_nothing_is_refused(

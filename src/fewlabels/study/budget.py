@@ -9,9 +9,10 @@ from typing import Any
 from fewlabels.core.errors import UsageError
 from fewlabels.evaluation.folds import FOLDS
 from fewlabels.pipeline.stages import finetune_steps
-from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import Arm
-from fewlabels.study.plan import OWN_LABELS, Costs, Steps, Unit
+from fewlabels.study.paces import Costs, backbone_of
+from fewlabels.study.plan import OWN_LABELS, Steps, Unit
 from fewlabels.study.precision import precision
 from fewlabels.study.settings import Settings, label_count
 
@@ -30,7 +31,7 @@ class Shares:
     costs : Costs
         With the share of their steps that fine-tunes get.
     cell : float
-        The budget of a pre-trained cell: its equal share, and its transfer.
+        The budget of a pre-trained cell: pre-training and its longest transfer.
     """
 
     costs: Costs
@@ -45,7 +46,7 @@ def share_out(
     costs: Costs,
     seconds: float,
 ) -> Shares:
-    """Share the seconds of a run: first the fits, then every pre-training alike.
+    """Share the seconds of a run: first the fits, then every pre-trained cell alike.
 
     Fits that would take more than `FITS_AT_MOST` of the time are cut to that, all alike.
 
@@ -55,16 +56,21 @@ def share_out(
         So little is left that nothing would be learned.
     """
     seconds *= 1 - CLOSING
-    starts = {(a.method, pick_backbone(a.backbone, task)) for a in arms if a.start != "pixels"}
-    pretrainings = len(units) * len({pair for pair in starts if pair[0]})
-    fixed = costs.extraction * len(units) * max(1, len(starts))
+    starts = {(a.method, backbone_of(a, task)) for a in arms if a.start != "pixels"}
+    pairs = [pair for pair in starts if pair[0]]
+    pretrainings = len(units) * len(pairs)
+    fixed = len(units) * sum(costs.extraction.get(name, 0.0) for _, name in starts)
     fixed += sum(_fit_seconds(task, a, units, settings, costs) for a in arms if not a.trains)
     trained = sum(_fit_seconds(task, a, units, settings, costs) for a in arms if a.trains)
     trained += _refit_seconds(task, arms, settings, costs)
     room = FITS_AT_MOST * seconds - fixed
     if trained > room:
         costs = replace(costs, share=max(0.0, room / trained))
-    share = (seconds - fixed - costs.share * trained) / max(1, pretrainings)
+    trains = any(a.trains and a.method for a in arms)
+    transfers = [costs.transfer(name, trains=trains) for _, name in pairs]
+    left = (seconds - fixed - costs.share * trained) / max(1, len(units))
+    cell = (left + sum(transfers)) / max(1, len(pairs))
+    share = cell - max(transfers, default=0.0)
     if costs.share < LEAST_SHARE or share < 1.0:
         need = (fixed + LEAST_SHARE * trained) / FITS_AT_MOST + 2.0 * pretrainings
         raise UsageError(
@@ -73,8 +79,7 @@ def share_out(
             f"pre-trainings and {costs.share:.0%} of the steps of every fine-tune",
             f"--budget {int(1.2 * need) + 30}s, fewer --seeds, or fewer --arms",
         )
-    trains = any(a.trains and a.method for a in arms)
-    return Shares(costs, share + costs.transfer(trains=trains))
+    return Shares(costs, cell)
 
 
 def _fit_seconds(
@@ -88,7 +93,8 @@ def _fit_seconds(
         count = label_count(task, shots)
         each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
         if arm.trains:
-            each = finetune_steps(task, count, pretrained=not arm.at_full_rate) * costs.finetune
+            each = finetune_steps(task, count, pretrained=not arm.at_full_rate)
+            each *= costs.finetune[backbone_of(arm, task)]
         folds = FOLDS if task.goal.can_choose(count) else 0
         total += each * (cells + folds)
     return total
@@ -98,7 +104,8 @@ def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: C
     """Return the seconds of fitting the chosen arm once more, were it the dearest."""
     most = max(label_count(task, shots) for shots in settings.labels or (OWN_LABELS,))
     fits = [
-        finetune_steps(task, most, pretrained=not arm.at_full_rate) * costs.finetune
+        finetune_steps(task, most, pretrained=not arm.at_full_rate)
+        * costs.finetune[backbone_of(arm, task)]
         for arm in arms
         if arm.trains
     ]
@@ -143,13 +150,14 @@ def _arm_row(
     count = label_count(task, shots)
     table = steps.scratch if arm.at_full_rate else steps.finetune
     each = table[str(count)] if arm.trains else 0
+    pace = steps.seconds.get(f"finetune:{backbone_of(arm, task)}", 0.0)
     cells = sum(len(u.draws) for u in units)
     if arm.start in ("scratch", "pixels"):
         cells = len({(u.split, d) for u in units for d in u.draws})
     return {
         "stage": f"{arm.name} at {shots or 'all'} labels",
         "steps": each,
-        "seconds": cells * (each * steps.seconds.get("finetune", 0.0) if arm.trains else 0.1),
+        "seconds": cells * (each * pace if arm.trains else 0.1),
         "note": f"{cells} cells",
     }
 

@@ -20,7 +20,8 @@ from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
 from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.engine import begin
-from fewlabels.study.plan import Steps, Unit, measure_costs, settle_steps
+from fewlabels.study.paces import measure_costs
+from fewlabels.study.plan import Steps, Unit, settle_steps
 from fewlabels.study.settings import Settings, label_counts, lay_out, metric_of, prepare
 from fewlabels.training.durations import Duration, parse_duration
 from fewlabels.training.progress import Reporter

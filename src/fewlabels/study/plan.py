@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,16 +13,14 @@ import numpy as np
 from fewlabels import __version__
 from fewlabels.core.errors import UsageError
 from fewlabels.core.seeding import stream
-from fewlabels.pipeline.frozen import FEATURE_IMAGES, features
 from fewlabels.pipeline.stages import (
-    finetune_pace,
     finetune_steps,
-    new_backbone,
     pretrain_batches,
     pretrain_steps,
 )
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
+from fewlabels.study.paces import Costs
 from fewlabels.training.durations import Duration
 from fewlabels.transfer.parameters import PRETRAINED
 
@@ -107,71 +104,13 @@ class Steps:
     multiply_adds: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What a short calibration measured.
-
-    Attributes
-    ----------
-    finetune : float
-        Seconds of one step of a fine-tune.
-    extraction : float
-        Seconds to extract the features of the training set.
-    labels : tuple of int
-        Numbers of labelled images that will occur.
-    steps : int
-        Of the longest fine-tune that follows a pre-training.
-    share : float
-        Share of its fixed number of steps that every fine-tune gets; below 1 where a short
-        budget would not hold them all.
-    """
-
-    finetune: float
-    extraction: float
-    labels: tuple[int, ...]
-    steps: int
-    share: float = 1.0
-
-    def transfer(self, *, trains: bool) -> float:
-        """Return the seconds of the longest transfer that follows a pre-training."""
-        return self.extraction + (self.share * self.steps * self.finetune if trains else 0.0)
-
-    def cut(self, steps: int) -> int:
-        """Return the steps that a fine-tune of so many fixed steps really gets."""
-        return max(1, int(steps * self.share))
-
-
-def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
-    """Time a few steps of each kind of transfer on the slowest backbone that takes part."""
-    trained = _networks(task, [arm for arm in arms if arm.trains])
-    encoders = _networks(task, [arm for arm in arms if arm.start != "pixels"])
-    carried = any(arm.at_full_rate for arm in arms if arm.method)
-    return Costs(
-        finetune=max((_finetune_pace(t, b, max(labels)) for t, b in trained), default=0.0),
-        extraction=max((_extraction_seconds(t, b) for t, b in encoders), default=0.0),
-        labels=tuple(labels),
-        steps=finetune_steps(task, max(labels), pretrained=not carried),
-    )
-
-
-def _networks(task: Task, arms: Sequence[Arm]) -> list[tuple[Task, str]]:
-    """Return the networks of some arms, each once, with the data in the format it takes."""
-    found = {}
-    for arm in arms:
-        seen = arm.given.task if arm.given else task
-        found[pick_backbone(arm.backbone, seen), seen.pictures] = seen
-        if arm.into:
-            found[arm.into, task.pictures] = task
-    return [(seen, name) for (name, _), seen in found.items()]
-
-
 def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration) -> Steps:
     """Turn the budget of a cell into steps of each stage.
 
     In every unit the budget is that of pre-training and transfer together. The transfer takes
-    its fixed number of steps; pre-training takes what the longest transfer leaves, so that
-    every pre-trained cell costs as much at most. What has no pre-training stops by its own
-    fixed rule, or at the budget if that comes first.
+    its fixed number of steps; pre-training takes what the longest transfer on the same backbone
+    leaves, so that every pre-trained cell costs as much at most. What has no pre-training stops by
+    its own fixed rule, or at the budget if that comes first.
 
     Parameters
     ----------
@@ -190,16 +129,17 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
         asked = f"{asked} ({budget})"
     fine = {str(n): costs.cut(finetune_steps(task, n, pretrained=True)) for n in costs.labels}
     scratch = {str(n): costs.cut(finetune_steps(task, n, pretrained=False)) for n in costs.labels}
-    seconds = {"finetune": costs.finetune, "extraction": costs.extraction}
+    seconds = {f"finetune:{name}": pace for name, pace in costs.finetune.items()}
+    seconds |= {f"extraction:{name}": taken for name, taken in costs.extraction.items()}
     pairs = sorted({(a.method, pick_backbone(a.backbone, task)) for a in arms if a.method})
     if any(arm.trains for arm in arms):
-        fine = _at_most(fine, costs, budget, before=costs.extraction)
+        fine = _at_most(fine, costs, budget, before=costs.slowest_extraction)
         scratch = _at_most(scratch, costs, budget)
     trains = any(arm.trains and arm.method for arm in arms)
     batch = max((pretrain_batches(task, method, 0).size for method, _ in pairs), default=0)
-    left = _left(costs, budget, asked, trains=trains, batch=batch) if pairs else budget
     pretrain: dict[str, int] = {}
     for method, backbone in pairs:
+        left = _left(costs, backbone, budget, asked, trains=trains, batch=batch)
         steps, pace = pretrain_steps(task, method, backbone, left)
         pretrain[f"{method}:{backbone}"] = steps
         seconds[f"pretrain:{method}:{backbone}"] = pace
@@ -211,15 +151,18 @@ def _at_most(
 ) -> dict[str, int]:
     """Return the steps of fine-tunes, cut to the budget less the seconds `before` them."""
     if budget.unit == "seconds":
-        if not costs.finetune:
+        if not costs.slowest_step:
             return table
-        budget = Duration(max(budget.value - before, costs.finetune), "seconds")
-    most = budget.steps(images=0, batch_size=PRETRAINED.batch_size, seconds_per_step=costs.finetune)
+        budget = Duration(max(budget.value - before, costs.slowest_step), "seconds")
+    batch, pace = PRETRAINED.batch_size, costs.slowest_step
+    most = budget.steps(images=0, batch_size=batch, seconds_per_step=pace)
     return {count: min(steps, most) for count, steps in table.items()}
 
 
-def _left(costs: Costs, budget: Duration, asked: str, *, trains: bool, batch: int) -> Duration:
-    """Return what the longest transfer after a pre-training leaves of the budget.
+def _left(
+    costs: Costs, backbone: str, budget: Duration, asked: str, *, trains: bool, batch: int
+) -> Duration:
+    """Return what the longest transfer after a backbone's pre-training leaves of the budget.
 
     Parameters
     ----------
@@ -237,7 +180,7 @@ def _left(costs: Costs, budget: Duration, asked: str, *, trains: bool, batch: in
     """
     steps = costs.cut(costs.steps) if trains else 0
     reserve, least = {
-        "seconds": (costs.transfer(trains=trains), 0),
+        "seconds": (costs.transfer(backbone, trains=trains), 0),
         "steps": (steps, 1),
         "images": (steps * PRETRAINED.batch_size, batch),
     }[budget.unit]
@@ -251,22 +194,6 @@ def _left(costs: Costs, budget: Duration, asked: str, *, trains: bool, batch: in
             f"--budget {max(int(reserve * 3) + 1, reserve + least):.0f}{unit}",
         )
     return left
-
-
-def _finetune_pace(task: Task, backbone: str, count: int) -> float:
-    rows = task.dataset.labelled_rows("train")[: max(count, 2)]
-    return finetune_pace(task, new_backbone(task, backbone, 0), rows, None)
-
-
-def _extraction_seconds(task: Task, backbone: str) -> float:
-    encoder = new_backbone(task, backbone, 0)
-    rows = task.dataset.rows("train")
-    sample = rows[:1_024]
-    features(task, encoder, sample[:64])  # the first call warms up
-    began = time.perf_counter()
-    features(task, encoder, sample)
-    each = (time.perf_counter() - began) / len(sample)
-    return each * min(FEATURE_IMAGES, len(rows))
 
 
 def cell_id(

@@ -14,7 +14,8 @@ from fewlabels.study.arms import DEFAULT_ARMS, Arm, parse_arms
 from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.given import open_given
-from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, measure_costs, settle_steps
+from fewlabels.study.paces import measure_costs
+from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, settle_steps
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.imbalance import IMBALANCE, head_remedy
