@@ -457,6 +457,25 @@ def test_a_table_for_a_paper_is_all_that_is_printed(
     assert "layout" not in library.settings
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_harm_is_printed_with_its_likely_reason(
+    known: bool, library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = "The encoder has collapsed."
+    reason = {"code": "collapsed", "sentence": sentence, "measured": {}, "also": []}
+    lost = {"difference": -0.2, "low": -0.3, "high": -0.1, "verdict": "hurts"}
+    primary = COMPARED["primary"] | lost | {"reason": reason if known else None}
+    other = primary | {"baseline": "pixels"}
+    library.answers["compare"] = COMPARED | {"primary": primary, "verdicts": [primary, other]}
+    assert main(["compare", "digits"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = "Likely reason: the encoder has collapsed." if known else "Nothing measured explains it."
+    assert lines[1] == said
+    others = [line for line in lines if "loses to raw pixels" in line]
+    assert len(others) == 1
+    assert others[0].endswith(said)
+
+
 def test_a_plan_has_no_table(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
     plan = {"stage": "pretrain simclr:tiny", "steps": 5, "seconds": 1.0}
     library.answers["compare"] = {"plan": [plan], "seconds": 1.0}

@@ -18,9 +18,11 @@ from fewlabels.data.likeness import (
     IMAGES,
     LEVEL,
     areas,
+    between,
     compare,
     held_out_scores,
     pixel_features,
+    swatches,
     vendi_score,
     warnings,
 )
@@ -128,6 +130,27 @@ def test_the_same_world_is_not_flagged_and_digits_are(tmp_path: Path) -> None:
     assert len(told) == 1
     assert "unlabelled/" in told[0]
     assert all(path.startswith("unlabelled/") for path in found["likeness"]["farthest"])
+
+
+def test_data_sets_are_compared_by_what_was_kept_of_them(tmp_path: Path) -> None:
+    kept = []
+    for name, seeds in (("here", range(60)), ("there", range(100, 160))):
+        scenes(tmp_path / name / "a", seeds, colour=(200, 80, 80))
+        data = open_dataset(tmp_path / name)
+        kept.append(swatches(data, data.rows("train")))
+    assert kept[0].dtype == np.uint8
+    assert kept[0].shape[1] == 64 * 3 + 16
+    same = between(*kept)
+    assert same is not None
+    assert same["auc"] < APART
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (32, 32, 1), dtype=np.uint8) for _ in range(60)]
+    grey = np.rint(255 * np.stack([pixel_features(one) for one in noise])).astype(np.uint8)
+    other = between(kept[0], grey)  # in colour and grey: by brightness
+    assert other is not None
+    assert other["auc"] > 0.95
+    assert other["p"] <= LEVEL
+    assert between(kept[0], grey[:9]) is None
 
 
 def test_too_few_of_a_group_are_not_compared(tmp_path: Path) -> None:

@@ -49,6 +49,19 @@ def test_inspect_counts_and_writes_tables(pictures: DataOptions, tmp_path: Path)
     assert "b/broken.png," in (tmp_path / "health/quarantine.csv").read_text()
 
 
+def test_what_the_images_look_like_is_kept_with_the_encoder(
+    pictures: DataOptions, encoder: Run
+) -> None:
+    out, result = encoder
+    task = open_task(pictures, policy="auto", device="cpu", reporter=QUIET)
+    train_rows = task.dataset.rows("train")
+    assert result["passes"] == 16 * 64 / len(train_rows)
+    with np.load(out / "sample.npz") as kept:
+        assert kept["swatches"].dtype == np.uint8
+        assert len(kept["swatches"]) == len(train_rows)
+    assert "sample.npz" in read_json(out / "checksums.json")["files"]
+
+
 def test_counting_changes_no_weight(
     pictures: DataOptions, encoder: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -215,6 +215,47 @@ def test_losses_are_said_plainly(folder: Path) -> None:
     assert "scored below raw pixels with 25 labels per class: 69.0 against 70.0 %" in page
 
 
+COLLAPSED = {
+    "code": "collapsed",
+    "sentence": "The encoder has collapsed: its features span about 1.2 directions, not 3 or more.",
+    "measured": {"encoders": 1, "collapsed": 1, "rank": 1.2, "least_rank": 3.0},
+    "also": [{"code": "short", "sentence": "Pre-training was short.", "measured": {}}],
+}
+
+
+def test_the_likely_reason_stands_beside_the_harm(folder: Path) -> None:
+    primary = json.loads((folder / "comparison.json").read_text())["primary"]
+    lost = primary | {"verdict": "hurts", "difference": -0.09, "low": -0.12, "high": -0.06}
+    edit(folder, primary=lost | {"reason": COLLAPSED})
+    why = page_of(folder).partition('<p class="why">')[2].partition("</p>")[0]
+    assert why == (
+        "Likely reason: the encoder has collapsed: its features span about 1.2 directions, not 3 "
+        "or more. Pre-training was short."
+    )
+    edit(folder, primary=lost | {"reason": None})
+    assert '<p class="why">Nothing measured explains it.</p>' in page_of(folder)
+    edit(folder, primary=lost)  # written before reasons were looked for
+    assert 'class="why"' not in page_of(folder)
+    edit(folder, primary=primary | {"reason": None})  # no harm
+    assert 'class="why"' not in page_of(folder)
+    edit(folder, primary=lost | {"arm": "pixels", "reason": None})  # nothing was pre-trained
+    assert 'class="why"' not in page_of(folder)
+
+
+def test_a_reason_tells_the_labels_that_it_is_of(folder: Path) -> None:
+    row = {"arm": "autoencoder+features", "baseline": "scratch", "verdict": "hurts"}
+    row |= {"difference": -0.05, "low": -0.08, "high": -0.02, "detectable": 0.03}
+    rows = [row | {"shots": 4, "reason": COLLAPSED | {"also": []}}, row | {"shots": 25}]
+    edit(folder, verdicts=[rows[0], rows[1] | {"reason": None}])
+    page = page_of(folder)
+    assert "not 3 or more (with 4 labels per class)." in page
+    edit(folder, verdicts=[rows[0], rows[1] | {"reason": COLLAPSED | {"also": []}}])
+    page = page_of(folder)
+    assert page.count("not 3 or more.") == 1
+    edit(folder, verdicts=[one | {"reason": None} for one in rows])
+    assert "5.0 points. Nothing measured explains it." in page_of(folder)
+
+
 @pytest.mark.medium
 @pytest.mark.parametrize("count", [2, 13, 41, 200])
 def test_any_number_of_classes(make_folder: Callable[..., Path], count: int) -> None:

@@ -316,7 +316,7 @@ def _known(near: Record) -> str:
 
 def show_comparison(result: Record) -> None:
     """Print the verdict, the table of arms, the chosen arm and where the page is."""
-    from fewlabels.report.findings import Comparison, headline
+    from fewlabels.report.findings import Comparison, headline, tested
 
     if result.get("kind") == "pretrain":  # the main job without a label
         show_training(result)
@@ -325,9 +325,11 @@ def show_comparison(result: Record) -> None:
         return
     found = Comparison(result.get("compare") or result)
     top = headline(found)
-    for text in (top["sentence"], top["detail"], top["seen"]):
+    for text in (top["sentence"], top["reason"], top["detail"], top["seen"]):
         if text:
             _say(text)
+    for text in tested(found, "hurts"):
+        _say(text)
     _say()
     _arms(found)
     best = found.found.get("best") or {}

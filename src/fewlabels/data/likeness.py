@@ -75,6 +75,41 @@ def of_pixels(dataset: Dataset) -> dict[str, Any] | None:
     return named(compare(x[: len(labelled)], x[len(labelled) :]), dataset, unlabelled)
 
 
+def swatches(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return what `IMAGES` of some rows, evenly spaced, look like from afar.
+
+    Small enough to be kept with what was learned from them, and compared with other data later.
+
+    Returns
+    -------
+    ndarray
+        ``(n, 64 C + 16)`` uint8: `pixel_features`, in steps of 1/255.
+    """
+    pictures = _pictures(dataset, _even(rows))
+    x = np.stack([pixel_features(picture) for picture in pictures])
+    small: np.ndarray = np.rint(255 * x).astype(np.uint8)
+    return small
+
+
+def between(labelled: np.ndarray, others: np.ndarray) -> dict[str, Any] | None:
+    """Compare the images of two data sets by their `swatches`; None where there are too few.
+
+    Where one is in colour and one grey, by their brightness.
+    """
+    if min(len(labelled), len(others)) < FEWEST:
+        return None
+    if labelled.shape[1] != others.shape[1]:
+        labelled, others = _grey(labelled), _grey(others)
+    return compare(labelled / 255, others / 255)
+
+
+def _grey(swatches: np.ndarray) -> np.ndarray:
+    cells = _THUMBNAIL**2
+    colours, rough = swatches[:, : -(_PATCHES**2)], swatches[:, -(_PATCHES**2) :]
+    bright = colours.reshape(len(swatches), cells, -1).mean(2)
+    return np.concatenate([bright, rough], axis=1)
+
+
 def named(found: dict[str, Any], dataset: Dataset, unlabelled: np.ndarray) -> dict[str, Any]:
     """Return what `compare` found, its ``farthest`` images named by their paths."""
     paths = [escape(dataset.source.paths[int(unlabelled[place])]) for place in found["farthest"]]

@@ -249,20 +249,26 @@ def verdict_table(
     first = tuple(declared.get(k) for k in ("arm", "baseline", "shots"))
     pairs = [(arm, baseline, s) for arm in arms if arm != baseline for s in shots_of(cells, arm)]
     ordered = ([first] if declared else []) + [pair for pair in pairs if pair != first]
-    found = [_verdict_row(cells, p, metric, design, images, alpha) for p in ordered]
+    found = [verdict_row(cells, p, metric, design, images, alpha) for p in ordered]
     rows = [{**row, "primary": row_of == first} for row, row_of in zip(found, ordered, strict=True)]
     return adjust(rows, alpha)
 
 
-def _verdict_row(
+def verdict_row(
     cells: Sequence[Cell],
     pair: tuple[Any, ...],
     metric: str,
     design: Design,
     images: Images | None,
-    alpha: float,
+    alpha: float = ALPHA,
 ) -> dict[str, Any]:
-    """Return one unadjusted row of the table."""
+    """Return one row of `verdict_table`, not adjusted.
+
+    Parameters
+    ----------
+    pair : tuple
+        ``(arm, baseline, shots)``.
+    """
     arm, baseline, shots = pair
     verdict = compare_arms(
         select(cells, arm, shots, metric),

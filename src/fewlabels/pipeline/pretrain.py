@@ -16,6 +16,7 @@ from fewlabels.data import likeness
 from fewlabels.data.dataset import Dataset
 from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.regression import regression
+from fewlabels.explain.pictures import pack
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
 from fewlabels.pipeline.counting import pretraining_adds
 from fewlabels.pipeline.folders import already, lent
@@ -24,13 +25,14 @@ from fewlabels.pipeline.pretraining import Pretrained, closed, pretrain_in
 from fewlabels.pipeline.stages import (
     PretrainPlan,
     new_method,
+    pretrain_batches,
     pretrain_encoder,
     pretrain_pace,
     pretrain_steps,
 )
 from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone, refuse_weights
 from fewlabels.results.environment import describe
-from fewlabels.results.files import read_json
+from fewlabels.results.files import read_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.cost import Cost, restart_peak
@@ -39,6 +41,7 @@ from fewlabels.training.optimizers import OPTIMIZERS, Reoptimized
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.live_probe import PROBES, LiveProbe
 
+SAMPLE = "sample.npz"  # what the images look like from afar, for whoever starts from this
 PROBED_LABELS = 2_000  # the probe compares each with each
 
 
@@ -194,9 +197,12 @@ def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Repor
         reporter=reporter,
         probes=PROBES,
     )
+    learned = pretrain_batches(task, plan.method, plan.seed, plan.labels).rows
+    write_atomic(run.path / SAMPLE, pack({"swatches": likeness.swatches(task.dataset, learned)}))
     found = _knn if task.dataset.targets is None else _knn_r2
     cost = trained.cost.cost(pretraining_adds(task, plan))
     result = _result(run, task, plan, trained, cost) | found(probe, trained, rows)
+    result["passes"] = cost.images_seen / len(learned)
     run.write_json("results.json", validate("pretrain", result))
 
 

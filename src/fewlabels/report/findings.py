@@ -86,11 +86,13 @@ def headline(comparison: Comparison) -> Record:
     if number(primary.get("difference")) is None and not primary.get("sentence"):
         arms = len(comparison.arms)
         sentence = f"No verdict yet: {arms} approaches, none compared on held-out images so far."
-        return {"verdict": "", "sentence": sentence, "detail": "", "seen": "", "strip": None}
+        empty = {"verdict": "", "detail": "", "reason": "", "seen": "", "strip": None}
+        return {**empty, "sentence": sentence}
     return {
         "verdict": verdict if verdict in SYMBOLS else "",
         "sentence": str(primary.get("sentence") or _sentence(comparison)),
         "detail": _detail(comparison.measure, primary),
+        "reason": reasons(comparison, [primary]),
         "seen": " ".join(
             filter(None, [_detectable(comparison.measure, primary), primary.get("outlook")])
         ),
@@ -121,6 +123,35 @@ def _detail(measure: Measure, primary: Record) -> str:
         low, high = measure.difference(primary["low"]), measure.difference(primary["high"])
         text += f" (95 % interval {low} to {high})"
     return text + "."
+
+
+def reasons(comparison: Comparison, rows: list[Record]) -> str:
+    """Return the likely reasons why an arm hurts, each kind once, or that none was measured.
+
+    Nothing where nothing was pre-trained, and where the record is older than reasons are.
+    """
+    arm = comparison.arms.get(str(rows[0].get("arm")), {"name": rows[0].get("arm")})
+    lost = [row for row in rows if row.get("verdict") == "hurts" and "reason" in row]
+    if not lost or words.is_plain(arm):
+        return ""
+    found: dict[str, list[tuple[str, Record]]] = defaultdict(list)
+    for row in lost:
+        reason = record(row["reason"])
+        for one in [reason, *records(reason.get("also"))]:
+            if one.get("sentence"):
+                found[str(one.get("code"))].append((str(one["sentence"]), row))
+    if not found:
+        return "Nothing measured explains it."
+    first, *others = [_reason(comparison, told, len(lost)) for told in found.values()]
+    return " ".join([f"Likely reason: {first[:1].lower()}{first[1:]}", *others])
+
+
+def _reason(comparison: Comparison, told: list[tuple[str, Record]], count: int) -> str:
+    """Return the first sentence of a kind, with its labels where it holds for these alone."""
+    sentence, row = told[0]
+    if len(told) == count:
+        return sentence
+    return f"{sentence.rstrip('.')} (with {comparison.measure.shots(row.get('shots'))})."
 
 
 def _detectable(measure: Measure, primary: Record) -> str:
@@ -174,27 +205,38 @@ def statements(comparison: Comparison) -> list[tuple[str, str]]:
     list of (str, str)
         Verdict word and sentence; losses of pre-training come first.
     """
-    grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
-    for row in comparison.verdicts:
-        key = (str(row.get("verdict")), str(row.get("arm")), str(row.get("baseline")))
-        if key[0] in SYMBOLS and number(row.get("difference")) is not None:
-            grouped[key].append(row)
+    told = [
+        (verdict, text) for verdict in ("hurts", "helps") for text in tested(comparison, verdict)
+    ]
+    told = _untested_losses(comparison) + told
+    left = len(told) - _MOST_STATEMENTS
+    more = [("", f"And {left} more in the table of verdicts below.")] if left > 0 else []
+    return told[:_MOST_STATEMENTS] + more
+
+
+def tested(comparison: Comparison, verdict: str) -> list[str]:
+    """Return a sentence on each pair with a verdict that is worth telling, the main arm first."""
 
     def importance(item: tuple[tuple[str, str, str], list[Record]]) -> tuple[bool, bool]:
         arm = item[0][1]
         plain = words.is_plain(comparison.arms.get(arm, {"name": arm}))
         return plain, arm != comparison.primary.get("arm")
 
-    told: list[tuple[str, str]] = [
-        (verdict, _told(comparison, verdict, arm, baseline, rows))
-        for verdict in ("hurts", "helps")
-        for (found, arm, baseline), rows in sorted(grouped.items(), key=importance)
+    return [
+        _told(comparison, verdict, arm, baseline, rows)
+        for (found, arm, baseline), rows in sorted(_grouped(comparison).items(), key=importance)
         if found == verdict and _worth_telling(comparison, arm, baseline, rows)
     ]
-    told = _untested_losses(comparison, grouped) + told
-    left = len(told) - _MOST_STATEMENTS
-    more = [("", f"And {left} more in the table of verdicts below.")] if left > 0 else []
-    return told[:_MOST_STATEMENTS] + more
+
+
+def _grouped(comparison: Comparison) -> dict[tuple[str, str, str], list[Record]]:
+    """Return the judged rows by verdict, arm and baseline."""
+    grouped: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for row in comparison.verdicts:
+        key = (str(row.get("verdict")), str(row.get("arm")), str(row.get("baseline")))
+        if key[0] in SYMBOLS and number(row.get("difference")) is not None:
+            grouped[key].append(row)
+    return grouped
 
 
 def _worth_telling(comparison: Comparison, arm: str, baseline: str, rows: list[Record]) -> bool:
@@ -217,21 +259,21 @@ def _told(comparison: Comparison, verdict: str, arm: str, baseline: str, rows: l
     verb = "beats" if verdict == "helps" else "loses to"
     other = words.inside(comparison.title(baseline))
     size = f"{by} {measure.points}".rstrip()
-    return f"{comparison.title(arm)} {verb} {other} with {place}, by {size}."
+    told = f"{comparison.title(arm)} {verb} {other} with {place}, by {size}."
+    return " ".join(filter(None, [told, reasons(comparison, rows)]))
 
 
-def _untested_losses(
-    comparison: Comparison, grouped: dict[tuple[str, str, str], list[Record]]
-) -> list[tuple[str, str]]:
+def _untested_losses(comparison: Comparison) -> list[tuple[str, str]]:
     """Say where the primary arm scored below raw pixels or scratch and no test was made."""
     arm = str(comparison.primary.get("arm"))
-    tested = {(a, b) for _, a, b in grouped} | {(arm, str(comparison.primary.get("baseline")))}
+    judged = {(a, b) for _, a, b in _grouped(comparison)}
+    judged.add((arm, str(comparison.primary.get("baseline"))))
     mine = comparison.mean(arm, comparison.focus)
     told = []
     for name, other in comparison.arms.items():
         theirs = comparison.mean(name, comparison.focus)
         plain = words.start_of(other) in ("pixels", "scratch") and name != arm
-        if mine is None or theirs is None or not plain or (arm, name) in tested:
+        if mine is None or theirs is None or not plain or (arm, name) in judged:
             continue
         if comparison.measure.rank(mine) > comparison.measure.rank(theirs):
             told.append(("hurts", _scored_below(comparison, (arm, name), (mine, theirs))))

@@ -34,7 +34,7 @@ def single_run(folder: Folder) -> Record:
         **_EMPTY,
         "name": str(results.get("name") or results.get("run") or folder.path.name),
         "kind": str(results.get("kind") or ("classifier" if evaluation else "pre-training")),
-        "hero": {**hero, "seen": "", "strip": None},
+        "hero": {**hero, "reason": "", "seen": "", "strip": None},
         "warnings": words.texts(results.get("warnings")),
         "tiles": _tiles(results, evaluation),
         "facts": _facts(results),

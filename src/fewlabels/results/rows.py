@@ -154,6 +154,16 @@ class Streams(Record):
     training: int | None
 
 
+class Known(Record):
+    """What was measured of the encoder of a cell that may explain a loss; None is not known."""
+
+    rank: float | None
+    least_rank: float | None
+    passes: float | None
+    auc: float | None
+    p: float | None
+
+
 class Cell(Record):
     """One arm at one number of labels per class with one set of seeds."""
 
@@ -176,6 +186,7 @@ class Cell(Record):
     peak_memory_mb: float | None
     multiply_adds: int | None = None
     energy_joules: float | None = None
+    encoder: Known | None = None
     failed: str | None
 
 
@@ -231,6 +242,20 @@ class More(Record):
     both: int | None = None
 
 
+class Supported(Record):
+    """A likely reason of a loss, in words, and the numbers that it rests on."""
+
+    code: Literal["collapsed", "short", "transfer", "far", "untrained"]
+    sentence: str
+    measured: dict[str, float | str]
+
+
+class Reason(Supported):
+    """The first of the reasons that a measurement supports, and the others."""
+
+    also: list[Supported]
+
+
 class VerdictRow(Bounded):
     """A paired difference between two arms, and what it says."""
 
@@ -243,6 +268,7 @@ class VerdictRow(Bounded):
     components: Spreads | None = None
     repeats: Repeated | None = None
     more: More | None = None
+    reason: Reason | None = None
 
 
 class SavingRow(Bounded):

@@ -106,6 +106,7 @@ class PretrainResult(Versioned):
     final: dict[str, float | None]
     probe: Interval | None
     likeness: Likeness | None = None
+    passes: float | None = None
 
 
 class EvaluateResult(Versioned):

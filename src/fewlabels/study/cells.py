@@ -135,6 +135,7 @@ def score_cell(
         **asdict(encoder.cost + fitted.cost),
         "pretrain_seconds": encoder.cost.seconds,
         "transfer_seconds": fitted.cost.seconds,
+        "encoder": None if encoder.known is None else asdict(encoder.known),
         "failed": None,
     }
     return row, predictions

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.lock import Lock
 from fewlabels.study.arms import Arm
 from fewlabels.study.given import cost_of
+from fewlabels.study.known import Known, of_given, of_pretrained
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.training.cost import Cost, Meter, restart_peak
 from fewlabels.training.progress import Reporter
@@ -55,6 +57,8 @@ class Encoder:
         Said aloud when it collapsed or did not learn, or has seen the test images.
     test_features : Tensor or None
         ``(n_test, F)``, extracted when first asked for.
+    learn : callable or None
+        Finds out what is known of it; None where nothing was pre-trained.
     """
 
     task: Task
@@ -66,7 +70,16 @@ class Encoder:
     space_cost: Cost = field(default_factory=Cost)
     warning: str = ""
     test_features: Tensor | None = None
+    learn: Callable[[], Known] | None = None
     _space: Space | None = None
+    _known: Known | None = None
+
+    @property
+    def known(self) -> Known | None:
+        """Return what may explain its scores, measured when first asked for."""
+        if self._known is None and self.learn is not None:
+            self._known = self.learn()
+        return self._known
 
     @property
     def space(self) -> Space:
@@ -149,9 +162,11 @@ def load_encoder(
     """Return the encoder of an arm in a unit; None where it has to be pre-trained first."""
     name = pick_backbone(arm.backbone, task)
     cost, warning = Cost(), ""
+    learn: Callable[[], Known] | None = None
     if arm.given is not None:
         task = arm.given.task_of(unit.split)
         name, backbone = arm.given.backbone()
+        learn = functools.partial(of_given, task, Path(arm.given.start.name), backbone)
         cost, warning = arm.given.cost, arm.given.warning(unit.split)
     elif arm.start == "pretrained":
         kept = _kept(encoder_place(folder, arm, task, unit), pretraining_steps(arm, task, steps))
@@ -159,10 +174,12 @@ def load_encoder(
             return None
         backbone = kept[0].to(task.device)
         cost, warning = cost_of(kept[1]), str(kept[1]["warning"])
+        rank, seen = kept[1].get("rank"), cost.images_seen
+        learn = functools.partial(of_pretrained, task, backbone, rank, seen)
     else:
         backbone = new_backbone(task, name, unit.pretraining)
     adds = steps.multiply_adds.get(f"image:{arm.name}")
-    return Encoder(task, name, backbone, labelled, cost, adds, warning=warning)
+    return Encoder(task, name, backbone, labelled, cost, adds, warning=warning, learn=learn)
 
 
 def make_encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fewlabels.evaluation.variances import least_visible
 from fewlabels.evaluation.verdicts import Images, verdict_table
 from fewlabels.study.arms import Arm
 from fewlabels.study.cells import load_scores
+from fewlabels.study.reasons import Reasons
 
 PLAIN = ("mean", "pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
@@ -62,6 +64,8 @@ def summarise(
     for row in table:
         row["primary"] = row is primary
     add_more(adjust(table), design)
+    said, unit = functools.partial(_said, metric=metric), _unit(metric)
+    Reasons(cells, arms, design, images, said, unit).add(table)
     shots = sorted({cell["shots"] for cell in cells})
     savings = [
         label_saving(cells, name, baseline, n, metric=metric, design=design)
@@ -159,7 +163,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     name, where = _METRICS.get(metric, metric), _where(row["shots"], metric)
     if row["difference"] is None or row["low"] is None:
         return f"{row['arm']} against {row['baseline']} {where}: too few repetitions to judge."
-    unit = "" if metric in _PLAIN_NUMBERS else " points"
+    unit = _unit(metric)
     # Differences are positive where the arm is better; what falls is then below.
     sign = -1 if metric in LOWER_IS_BETTER else 1
     value = sign * row["difference"]
@@ -225,7 +229,7 @@ def _to_decide(row: Mapping[str, Any], images: int) -> str:
         return f"About {', or '.join(said)}{',' if len(said) > 1 else ''} would probably decide it."
     limit = least_visible(components_of(row).images, row["level"])
     if limit > abs(row["difference"]):
-        unit = "" if row["metric"] in _PLAIN_NUMBERS else " points"
+        unit = _unit(row["metric"])
         kind = "splits" if row["repeats"]["splits"] > 1 else "seeds"
         return (
             f"No number of {kind} would decide it: with these {images:,} test images differences "
@@ -245,6 +249,10 @@ def _where(shots: int, metric: str) -> str:
         return "with the labels there are"
     noun = f"at {shots} label{'s' if shots != 1 else ''}"
     return noun if metric in regression.METRICS else f"{noun} per class"
+
+
+def _unit(metric: str) -> str:
+    return "" if metric in _PLAIN_NUMBERS else " points"
 
 
 def _said(value: float, metric: str, *, signed: bool = False) -> str:

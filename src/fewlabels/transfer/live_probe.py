@@ -194,12 +194,20 @@ class LiveProbe:
         length : int
             Of a feature vector.
         """
-        if len(self.sample) <= 2 * COLLAPSED_RANK or rank >= collapsed_below(length):
+        least = self.least_rank(length)
+        if least is None or rank >= least:
             return ""
         return (
             f"the encoder has collapsed: its features of {len(self.sample)} images span "
             f"about {rank:.1f} directions, so images can hardly be told apart"
         )
+
+    def least_rank(self, length: int) -> float | None:
+        """Return the rank below which features of this length have collapsed.
+
+        None with images so few that the rank tells nothing.
+        """
+        return collapsed_below(length) if len(self.sample) > 2 * COLLAPSED_RANK else None
 
     def _features(self, encoder: Backbone, rows: np.ndarray) -> Tensor:
         return extract(
