@@ -159,6 +159,6 @@ def _far(found: Measured) -> str:
 
 def _untrained(pair: Facts, size: str) -> str:
     return (
-        "Pre-training taught nothing that shows: the difference from the same transfer of an "
-        f"untrained network ({pair['baseline']}) is {size}."
+        "Pre-training added nothing that could be seen: the difference from the same transfer of "
+        f"an untrained network ({pair['baseline']}) is {size}."
     )
