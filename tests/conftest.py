@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from fewlabels.results.lock import Lock
 
@@ -134,3 +135,40 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{without} tests on real images were SKIPPED: set FEWLABELS_DATA to a folder with "
             "cifar10.zip and clothing.zip (or the unpacked folders)"
         )
+
+
+@pytest.fixture(scope="session")
+def photo() -> Callable[..., Image.Image]:
+    """Return a function that draws coloured noise with the spectrum of photographs."""
+
+    def draw(seed: int, side: int = 32) -> Image.Image:
+        rng = np.random.default_rng(seed)
+        f = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
+        f[0, 0] = 1
+        noise = np.fft.fft2(rng.normal(size=(3, side, side)))
+        waves = np.fft.ifft2(noise / f * (f <= 0.35)).real
+        mixed = np.tensordot([[1, 0.3, 0.1], [1, -0.1, 0.2], [1, -0.3, -0.3]], waves, 1)
+        pixels = (120 + 38 * mixed / mixed.std()).clip(0, 255)
+        return Image.fromarray(pixels.astype(np.uint8).transpose(1, 2, 0))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def altered() -> Callable[[Image.Image, str], Image.Image]:
+    """Return a function that makes a near-copy: `jpeg30`, `half`, `double`, `crop`, ..."""
+
+    def alter(image: Image.Image, how: str) -> Image.Image:
+        width, height = image.size
+        if how.startswith("jpeg"):
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=int(how[4:]))
+            return Image.open(file).convert("RGB")
+        if how in ("half", "double"):
+            factor = 0.5 if how == "half" else 2
+            return image.resize((round(width * factor), round(height * factor)))
+        if how == "crop":
+            return image.crop((0, 1, round(0.95 * width), 1 + round(0.95 * height)))
+        return ImageEnhance.Brightness(image).enhance({"bright": 1.2, "dark": 0.8}[how])
+
+    return alter

@@ -124,7 +124,8 @@ def show_inspect(result: Record) -> None:
             ("imbalance", f"{imbalance:.1f} to 1" if imbalance else ""),
             ("unreadable", f"{result['unreadable']:,}"),
             ("duplicates", f"{len(result['duplicates']):,} pictures more than once"),
-            ("leaks", f"{len(result['leaks']):,} between splits"),
+            ("leaks", _leaks(result["leaks"])),
+            ("conflicts", _conflicts(result.get("label_conflicts") or [])),
             ("likeness", _likeness(result.get("likeness"))),
         ]
     )
@@ -135,6 +136,15 @@ def show_inspect(result: Record) -> None:
     for row in result["quarantine"][:_MANY]:
         _say(f"unreadable: {row['path']}: {row['reason']}")
     _warn(result)
+
+
+def _leaks(rows: list[Record]) -> str:
+    near = sum(row.get("kind") == "near" for row in rows)
+    return f"{len(rows):,} between splits" + (f", {near:,} of them near-copies" if near else "")
+
+
+def _conflicts(rows: list[Record]) -> str:
+    return f"{len(rows):,} pairs of copies with different labels" if rows else ""
 
 
 def _likeness(found: Record | None) -> str:
@@ -239,6 +249,8 @@ def _percent(interval: Any, note: str = "") -> str:
 
 def show_scores(result: Record) -> None:
     """Print the scores of a model on one split, each with its interval."""
+    from fewlabels.report.copies import beside
+
     split, looks = result["split"], result.get("looks_at_test")
     rows = [[words, _percent(result.get(name))] for name, words in _SCORES.items()]
     rows += _number_rows(result)
@@ -247,6 +259,8 @@ def show_scores(result: Record) -> None:
     headings = ["class", "images", "precision", "recall", "F1"]
     if result.get("per_class"):
         _table("classes, in %", headings, [_class_row(row) for row in result["per_class"]])
+    if said := beside(result):
+        _say(said)
     if split == "test" and looks:
         _say(f"This test set has been looked at {looks} time{'s' if looks > 1 else ''}.")
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fewlabels.data import cache, decode
+from fewlabels.data import cache, codes, decode
 from fewlabels.data.pixels import MAX_ASPECT
 from fewlabels.data.planning import Plan
 from fewlabels.data.source import Source
@@ -34,6 +34,7 @@ _COLUMNS: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
     "heights": (np.int32, ()),
     "sizes": (np.int32, (2,)),
     "offsets": (np.int64, ()),
+    "codes": (np.int8, (codes.WIDTH,)),
 }
 _NOTHING = bytes(32)
 
@@ -46,6 +47,7 @@ class Row:
     width: int = 0
     height: int = 0
     pixels: NDArray[np.uint8] | None = None
+    thumbnail: NDArray[np.uint8] | None = None
     notes: tuple[str, ...] = ()
     issue: str = ""
     retry: bool = False
@@ -119,7 +121,15 @@ class Writer:
         self._append("heights", [row.height for row in rows])
         self._append("sizes", sizes)
         self._append("offsets", ends - lengths)
+        self._append("codes", self._codes(rows))
         self._advance(sizes, int(ends[-1]))
+
+    def _codes(self, rows: list[Row]) -> NDArray[np.int8]:
+        found = np.zeros((len(rows), codes.WIDTH), np.int8)
+        seen = [place for place, row in enumerate(rows) if row.thumbnail is not None]
+        if seen:
+            found[seen] = codes.encode(np.stack([rows[place].thumbnail for place in seen]))
+        return found
 
     def _advance(self, sizes: NDArray[np.int32], end: int) -> None:
         if len(self._shapes) < 2:
@@ -216,4 +226,5 @@ def _row(source: Source, plan: Plan, row: int) -> Row:
         found = picture(content, plan.channels, plan.short_side)
     except ValueError as error:
         return Row(sha256, issue=str(error))
-    return Row(sha256, found.width, found.height, found.pixels, found.notes)
+    small = codes.thumbnail(found.pixels)
+    return Row(sha256, found.width, found.height, found.pixels, small, found.notes)

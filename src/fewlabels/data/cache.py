@@ -21,10 +21,12 @@ from fewlabels.results.lock import Lock
 
 META = "meta.json"
 PIXELS = "pixels.u8"
-COLUMNS = ("ok", "sha256", "widths", "heights", "sizes", "offsets")
+COLUMNS = ("ok", "sha256", "widths", "heights", "sizes", "offsets", "codes")
+NEAR = "near-"  # begins the names of files with the near-copies of a split
 MEMBERS = "members.bin"  # images out of a compressed archive
 MEMBER_INDEX = "members.parquet"
 _FILES = frozenset({META, PIXELS, MEMBERS, MEMBER_INDEX, *(f"{name}.npy" for name in COLUMNS)})
+_NEAR_FILE = re.compile(rf"(\.tmp-[0-9a-f]+-)?{NEAR}[0-9a-f]{{16}}\.npy")
 _KEY = re.compile(r"[0-9a-f]{32}")
 _BUILDING = re.compile(r"([0-9a-f]{32})\.([A-Za-z0-9_-]+)\.[0-9a-f]+\.building")
 _TAG = (
@@ -169,7 +171,7 @@ def _is_own(folder: Path) -> bool:
     named = _KEY.fullmatch(folder.name) or _BUILDING.fullmatch(folder.name)
     if not named or folder.is_symlink() or not folder.is_dir():
         return False
-    return {entry.name for entry in folder.iterdir()} <= _FILES
+    return all(e.name in _FILES or _NEAR_FILE.fullmatch(e.name) for e in folder.iterdir())
 
 
 def _bytes(folder: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,10 @@ import numpy as np
 
 from fewlabels.core.errors import DataError, UsageError
 from fewlabels.data import audit, labels, splits
+from fewlabels.data import leaks as copies
 from fewlabels.data.listing import Strings, escape
 from fewlabels.data.manifest import Digests, Manifest, assemble
+from fewlabels.data.near import Progress
 from fewlabels.data.sources import Source, read_source
 from fewlabels.data.store import Store, open_store
 from fewlabels.data.survey import auto_size, survey
@@ -51,8 +53,8 @@ class Dataset:
         ``(N,)`` int8 before leaks were dropped.
     split : ndarray
         ``(N,)`` int8: 0 train, 1 val, 2 test, -1 out (unreadable, or a leak).
-    leaks : ndarray
-        ``(L, 2)`` int64 rows: a copy in train or val, and its like in the later split.
+    leaks : Leaks
+        Pictures in two splits, exact and near.
     splits_given : bool
         Whether the data came with a labelled test split.
     pictures_size, channels : int
@@ -74,7 +76,7 @@ class Dataset:
     keys: Sequence[str]
     assigned: np.ndarray
     split: np.ndarray
-    leaks: np.ndarray
+    leaks: copies.Leaks
     splits_given: bool
     pictures_size: int
     channels: int
@@ -168,14 +170,13 @@ class Dataset:
             return self
         return self._split(seed)
 
-    def _split(self, seed: int) -> Dataset:
+    def _split(self, seed: int, progress: Progress | None = None) -> Dataset:
         """Return the data set with the splits of `seed`, and leaks dealt with."""
         known = self.known & self.store.ok
         assigned = splits.assign(self.keys, self.source.splits, seed, labelled=known)
         assigned[~self.store.ok] = splits.OUT
-        ids = audit.content_ids(self.store.sha256, self.store.ok)
-        leaks = audit.find_leaks(ids, assigned)
-        settled = audit.settle_leaks(assigned, leaks, self.leak_policy, self.source.paths)
+        leaks = copies.find(self.store, assigned, progress)
+        settled = copies.settle(assigned, leaks, self.leak_policy, self.source.paths)
         return replace(self, split_seed=seed, assigned=assigned, split=settled, leaks=leaks)
 
 
@@ -190,7 +191,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
     leaks: str = "drop",
     split_seed: int = 0,
     verify: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Open images and labels: list, decode what is not in the store yet, split, check.
 
@@ -205,8 +206,8 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         Columns of the table. With a `target`, its numbers are to be predicted and class
         labels are not read.
     leaks : str
-        What to do with a picture that lies in test and in train or val: ``drop`` the
-        copy outside test, ``keep`` both, or ``stop``.
+        What to do with a picture of which a copy, exact or near, lies in a later split:
+        ``drop`` it, ``keep`` both, or ``stop``.
     split_seed : int
         Which random split, where the data came with none.
     verify : bool
@@ -257,7 +258,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         keys=_keys(source, store),
         assigned=np.empty(0, np.int8),
         split=np.empty(0, np.int8),
-        leaks=np.empty((0, 2), np.int64),
+        leaks=copies.NONE,
         splits_given=False,
         pictures_size=size,
         channels=channels,
@@ -265,7 +266,7 @@ def open_dataset(  # noqa: PLR0913 - the flags of the command line
         leak_policy=leaks,
         target=target,
     )
-    return replace(dataset, splits_given=_test_is_given(dataset))._split(split_seed)
+    return replace(dataset, splits_given=_test_is_given(dataset))._split(split_seed, progress)
 
 
 def require_classes(dataset: Dataset) -> None:
@@ -296,8 +297,8 @@ def _check(image_size: int | None, leaks: str) -> None:
         raise UsageError(
             "usage.image_size", f"--image-size {image_size} is out of range", "8 to 1024 pixels"
         )
-    if leaks not in audit.LEAKS:
-        allowed = ", ".join(audit.LEAKS)
+    if leaks not in copies.POLICIES:
+        allowed = ", ".join(copies.POLICIES)
         raise UsageError("usage.leaks", f"unknown --leaks {leaks!r}", f"one of: {allowed}")
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from fewlabels.core.cache import cache_folder
 from fewlabels.core.errors import DiskError
-from fewlabels.data import cache, decode
+from fewlabels.data import cache, codes, decode
 from fewlabels.data.source import Source
 
 DEFAULT_CAP = 20 * 10**9
-ROW_BYTES = 1 + 32 + 4 + 4 + 8 + 8
+ROW_BYTES = 1 + 32 + 4 + 4 + 8 + 8 + codes.WIDTH
 _SMALL = 128 * 128
 
 

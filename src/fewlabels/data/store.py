@@ -63,6 +63,10 @@ class Store(Protocol):
         Reasons, by row, of the images that did not decode.
     notes : dict
         How many images were 16-bit, had alpha, and so on; see `decode.Picture`.
+    codes : ndarray
+        ``(N, 47)`` int8: what each picture looks like from afar; see `fewlabels.data.codes`.
+    folder : Path
+        Where the store lies.
     """
 
     count: int
@@ -74,6 +78,8 @@ class Store(Protocol):
     heights: NDArray[np.int32]
     issues: dict[int, str]
     notes: dict[str, int]
+    codes: NDArray[np.int8]
+    folder: Path
 
     def read(self, rows: np.ndarray) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
         """Return the images of `rows`.
@@ -120,6 +126,8 @@ class MappedStore:
         self.heights = index.heights
         self.issues = index.issues
         self.notes = index.notes
+        self.codes = index.codes
+        self.folder = index.folder
         self._whole = not self.issues
         path, size = index.folder / cache.PIXELS, index.meta["pixels"]
         self._pixels = np.asarray(np.memmap(path, np.uint8, "r", shape=(size,)))

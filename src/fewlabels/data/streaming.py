@@ -62,6 +62,8 @@ class Index:
         ``(N, 2)`` int32 height and width as stored.
     offsets : ndarray
         ``(N,)`` int64 first byte in the pixel file.
+    codes : ndarray
+        ``(N, 47)`` int8 of `fewlabels.data.codes`; zeros where there is nothing to go by.
     """
 
     folder: Path
@@ -72,6 +74,7 @@ class Index:
     heights: NDArray[np.int32]
     sizes: NDArray[np.int32]
     offsets: NDArray[np.int64]
+    codes: NDArray[np.int8]
 
     @classmethod
     def open(cls, folder: Path) -> Index | None:
@@ -186,6 +189,8 @@ class StreamingStore:
         self.heights = index.heights
         self.issues = index.issues
         self.notes = index.notes
+        self.codes = index.codes
+        self.folder = index.folder
 
     def read(self, rows: np.ndarray) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
         """Decode the images of `rows`, in their order; see `Store.read`.

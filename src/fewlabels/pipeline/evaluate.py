@@ -12,7 +12,7 @@ from fewlabels.core.errors import DataError, ModelError, unknown
 from fewlabels.data.dataset import Dataset
 from fewlabels.data.listing import escape
 from fewlabels.models.classifier import Saved
-from fewlabels.pipeline.goals import goal_of
+from fewlabels.pipeline.copies import scored
 from fewlabels.pipeline.keys import test_key
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.starts import in_format, open_model, sized, split_seed, stored_options
@@ -51,7 +51,8 @@ def evaluate(
     -------
     dict
         ``n``, the scores with 95 % intervals, ``looks_at_test``; of a classifier also
-        ``per_class`` and ``confusion``, of a regressor ``pairs`` of true and predicted numbers.
+        ``per_class`` and ``confusion``, of a regressor ``pairs`` of true and predicted numbers;
+        ``without_near_duplicates`` where images have copies in the splits learned from.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def evaluate(
         predictions = score(task, classifier, rows)
         key = test_key(task)
         count = look(key, f"evaluate {task.dataset.name}") if split == "test" else looks(key)
-        scores = goal_of(dataset).scores(rows, predictions)
+        scores = scored(dataset, rows, predictions)
         about = {"schema": 1, "kind": "evaluate", "run": str(folder.path), "split": split}
         about |= {"name": task.dataset.name, "data": data or config["data"]["data"]}
         result = validate("evaluate", {**about, **scores, "looks_at_test": count})

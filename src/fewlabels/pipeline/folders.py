@@ -13,8 +13,9 @@ import torch
 
 from fewlabels.core import processes
 from fewlabels.core.errors import DataError, UsageError
-from fewlabels.data.audit import leaks_csv, quarantine_csv
+from fewlabels.data.audit import quarantine_csv
 from fewlabels.data.dataset import Dataset
+from fewlabels.data.leaks import leaks_csv
 from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.models.classifier import Classifier
+from fewlabels.pipeline.copies import scored
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.runfolder import RunFolder
@@ -23,7 +24,7 @@ def validation(
     rows = rows[~np.isin(rows, used)]
     if not len(rows):
         return None
-    scores = task.goal.scores(rows, score(task, classifier, rows))
+    scores = scored(task.dataset, rows, score(task, classifier, rows))
     return {"run": str(run.path), "split": "val", **scores, "looks_at_test": None}
 
 

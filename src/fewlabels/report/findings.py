@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from fewlabels.report import words
+from fewlabels.report import copies, words
 from fewlabels.report.measures import Measure, measure_of
 from fewlabels.report.words import Record, number, record, records
 
@@ -94,7 +94,14 @@ def headline(comparison: Comparison) -> Record:
         "detail": _detail(comparison.measure, primary),
         "reason": reasons(comparison, [primary]),
         "seen": " ".join(
-            filter(None, [_detectable(comparison.measure, primary), primary.get("outlook")])
+            filter(
+                None,
+                [
+                    _detectable(comparison.measure, primary),
+                    primary.get("outlook"),
+                    copies.compared(comparison),
+                ],
+            )
         ),
         "strip": strip(comparison.measure, primary, reach(comparison.measure, [primary])),
         "pair": (comparison.title(primary.get("arm")), comparison.title(primary.get("baseline"))),

@@ -11,6 +11,8 @@ from fewlabels.report.numbers import histogram, number_facts
 from fewlabels.report.reading import Folder
 from fewlabels.report.words import Record, number, record, records
 
+_LEAK = ("split_a", "path_a", "split_b", "path_b")
+_CONFLICT = ("path_a", "label_a", "path_b", "label_b")
 _CLASSES, _LISTED, _CONFIG = 40, 50, 30_000
 _VERSIONS = (
     ("fewlabels", "fewlabels"),
@@ -39,7 +41,8 @@ def data_health(found: Record) -> Record | None:
         "warnings": words.texts(found.get("warnings")),
         "quarantine": _rows(found.get("quarantine"), ("path", "reason")),
         "duplicates": [words.texts(group) for group in _list(found.get("duplicates"))][:_LISTED],
-        "leaks": _rows(found.get("leaks"), ("split_a", "path_a", "split_b", "path_b")),
+        "leaks": [_leak(row) for row in records(found.get("leaks"))[:_LISTED]],
+        "conflicts": [_conflict(row) for row in records(found.get("label_conflicts"))[:_LISTED]],
     }
 
 
@@ -50,6 +53,20 @@ def _list(value: Any) -> list[Any]:
 def _rows(value: Any, keys: tuple[str, ...]) -> list[list[str]]:
     """Return the named fields of each row as text."""
     return [[words.name_of(row.get(key)) for key in keys] for row in records(value)[:_LISTED]]
+
+
+def _leak(row: Record) -> list[str]:
+    """Return a leak as cells; leaks of an earlier version are exact."""
+    return [*(words.name_of(row.get(key)) for key in _LEAK), _kind(row)]
+
+
+def _conflict(row: Record) -> list[str]:
+    return [*(words.name_of(row.get(key)) for key in _CONFLICT), _kind(row)]
+
+
+def _kind(row: Record) -> str:
+    near = row.get("kind") == "near"
+    return f"near, likeness {number(row.get('likeness')) or 0:.3f}" if near else "exact"
 
 
 def _facts(found: Record, counts: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewlabels.report import words
+from fewlabels.report import copies, words
 from fewlabels.report.health import likeness_facts
 from fewlabels.report.measures import measure_of
 from fewlabels.report.reading import Folder
@@ -94,6 +94,7 @@ def _detail(results: Record, evaluation: Record) -> str:
     else:
         _, spread = words.interval(evaluation.get("accuracy") or results.get("probe"))
         lead = f"95 % interval {spread.strip('()')} %. " if spread else ""
+    lead += f"{said} " if (said := copies.beside(evaluation)) else ""
     return f"{lead}Only a comparison can tell whether pre-training helped: run `fewlabels compare`."
 
 

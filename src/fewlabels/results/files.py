@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,21 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     raise TypeError(f"no JSON form for {type(value).__name__}: {value!r}")
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    r"""Return rows as CSV with a line of headings.
+
+    Examples
+    --------
+    >>> to_csv(("path", "reason"), [{"path": "a,b.png", "reason": "empty"}])
+    'path,reason\n"a,b.png",empty\n'
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def to_json(value: Any, *, indent: int | None = 1) -> str:

@@ -48,12 +48,25 @@ class Quarantined(Record):
 
 
 class Leak(Record):
-    """One picture in two splits."""
+    """One picture in two splits; ``likeness`` is 1 for a copy byte for byte."""
 
     split_a: str
     path_a: str
     split_b: str
     path_b: str
+    kind: Literal["exact", "near"] = "exact"
+    likeness: float | None = None
+
+
+class LabelConflict(Record):
+    """Two copies of a picture with different labels, or numbers."""
+
+    path_a: str
+    label_a: str | float
+    path_b: str
+    label_b: str | float
+    kind: Literal["exact", "near"]
+    likeness: float
 
 
 class Likeness(Record):
@@ -77,6 +90,33 @@ class Stopping(Record):
     best_step: int | None
     kept: Literal["best", "last"]
     said: str
+
+
+class WithoutCopies(Record):
+    """Scores on the images of which no copy lies in an earlier split; more scores are allowed."""
+
+    left_out: int
+    n: int
+    accuracy: Interval | None = None
+    mse: Interval | None = None
+
+
+class WithoutCopiesRow(Record):
+    """The mean score of an arm on all test images, and on those without a copy in training."""
+
+    arm: str
+    shots: int | None
+    metric: str
+    mean: float | None
+    all_images: float | None
+
+
+class ComparedWithoutCopies(Record):
+    """A comparison's scores on the test images without a copy in training."""
+
+    left_out: int
+    n: int
+    rows: list[WithoutCopiesRow]
 
 
 class Histogram(Record):

@@ -16,11 +16,13 @@ from fewlabels.results.rows import (
     Carried,
     Cell,
     ClassScore,
+    ComparedWithoutCopies,
     Curve,
     Explained,
     Fit,
     Forecast,
     Interval,
+    LabelConflict,
     Leak,
     Likeness,
     ListedCell,
@@ -37,6 +39,7 @@ from fewlabels.results.rows import (
     TargetSummary,
     VerdictRow,
     Versioned,
+    WithoutCopies,
 )
 
 __all__ = [
@@ -83,6 +86,7 @@ class InspectResult(Versioned):
     quarantine: list[Quarantined]
     duplicates: list[list[str]]
     leaks: list[Leak]
+    label_conflicts: list[LabelConflict] = Field(default_factory=list)
     imbalance: float | None
     warnings: list[str]
     likeness: Likeness | None = None
@@ -132,6 +136,7 @@ class EvaluateResult(Versioned):
     spearman: Interval | None = None
     target: Target | None = None
     pairs: list[tuple[float, float]] | None = None
+    without_near_duplicates: WithoutCopies | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -185,6 +190,7 @@ class Comparison(Versioned):
     primary: VerdictRow | None
     looks_at_test: int | None
     missing: list[MissingCell] = Field(default_factory=list)
+    without_near_duplicates: ComparedWithoutCopies | None = None
 
 
 class CellsResult(Versioned):

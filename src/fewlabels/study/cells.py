@@ -199,10 +199,20 @@ def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
 
 def load_scores(folder: Path, name: str) -> np.ndarray | None:
     """Return the stored score ``(n_test,)`` of each test image, or None where it is not sound."""
+    return _load(folder, name, "scores")
+
+
+def load_predicted(folder: Path, name: str) -> np.ndarray | None:
+    """Return what was said of each test image ``(n_test,)``, or None where it is not sound."""
+    return _load(folder, name, "predicted")
+
+
+def _load(folder: Path, name: str, part: str) -> np.ndarray | None:
     try:
         # Opened here, because numpy leaves a torn archive open.
         path = folder / f"{name}.npz"
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return np.asarray(file["scores"], dtype=np.float64)
+            found: np.ndarray = file[part]
+            return found.astype(np.float64) if part == "scores" else found
     except (OSError, ValueError, KeyError, BadZipFile):
         return None

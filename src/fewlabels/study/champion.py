@@ -8,6 +8,7 @@ import numpy as np
 
 from fewlabels.explain.embedding import TEST, UNLABELLED, embedding_map, pack
 from fewlabels.models.classifier import Classifier, save_model
+from fewlabels.pipeline.copies import scored
 from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
@@ -56,7 +57,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     )
     run.write_json("mistakes.json", task.goal.mistakes(test, predictions))
     _write_map(run, task, classifier, encoder, rows, test)
-    scores = task.goal.scores(test, predictions)
+    scores = scored(task.dataset, test, predictions)
     return {"schema": 1, "run": str(run.path), "split": "test", **scores, "looks_at_test": None}
 
 

@@ -14,6 +14,7 @@ from fewlabels.results.files import read_json
 from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
+from fewlabels.study.copies import without_copies
 from fewlabels.study.grid import Comparison
 from fewlabels.study.summary import summarise
 from fewlabels.training.durations import parse_duration
@@ -51,6 +52,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
             settings.baseline,
             metric=settings.metric,
         ),
+        "without_near_duplicates": without_copies(comparison),
         "best": last[0] if last else None,
         "choices": comparison.choices,
         "design": {
