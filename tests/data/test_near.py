@@ -43,7 +43,9 @@ def planted(request: pytest.FixtureRequest, tmp_path: Path, photo: Photo, altere
         save(original, tmp_path / f"test/{'ab'[number % 2]}/{number}.png")
         save(altered(original, way), tmp_path / f"train/{'ab'[number % 2]}/{way}.png")
     for number in range(40):
-        save(photo(100 + number, request.param), tmp_path / f"train/{'ab'[number % 2]}/{number}.png")
+        save(
+            photo(100 + number, request.param), tmp_path / f"train/{'ab'[number % 2]}/{number}.png"
+        )
         if number < 8:
             save(photo(200 + number, request.param), tmp_path / f"test/a/{number + 100}.png")
             save(photo(300 + number, request.param), tmp_path / f"val/a/{number}.png")
@@ -169,7 +171,7 @@ def test_agreement_tells_copies_from_their_like(photo: Photo, altered: Altered) 
 
 def test_candidates_are_the_nearest_by_code(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(90, 6)) + (3, 0, 0, 0, 0, 0)
+    x = rng.normal((3, 0, 0, 0, 0, 0), size=(90, 6))
     codes = np.rint(SCALE * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.int8)
     monkeypatch.setattr(near, "_POOL", 7)
     monkeypatch.setattr(near, "CANDIDATES", 3)

@@ -126,9 +126,9 @@ class Writer:
 
     def _codes(self, rows: list[Row]) -> NDArray[np.int8]:
         found = np.zeros((len(rows), codes.WIDTH), np.int8)
-        seen = [place for place, row in enumerate(rows) if row.thumbnail is not None]
+        seen = {p: row.thumbnail for p, row in enumerate(rows) if row.thumbnail is not None}
         if seen:
-            found[seen] = codes.encode(np.stack([rows[place].thumbnail for place in seen]))
+            found[list(seen)] = codes.encode(np.stack(list(seen.values())))
         return found
 
     def _advance(self, sizes: NDArray[np.int32], end: int) -> None:

@@ -24,12 +24,7 @@ _BRIGHTNESS, _COLOUR = 5.0, 3.0  # highest frequencies kept, in half waves a sid
 _COLOUR_WEIGHT, _TINT_WEIGHT = 1.5, 0.5
 
 
-def _frequencies() -> NDArray[np.float64]:
-    u, v = np.mgrid[:6, :6]
-    return np.hypot(u, v)
-
-
-_F = _frequencies()
+_F: NDArray[np.float64] = np.hypot(*np.mgrid[:6, :6])
 _OF_BRIGHTNESS = (_F > 0) & (_F <= _BRIGHTNESS)
 _OF_COLOUR = _F <= _COLOUR
 WIDTH = int(_OF_BRIGHTNESS.sum() + 2 * _OF_COLOUR.sum())

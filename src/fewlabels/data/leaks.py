@@ -213,7 +213,8 @@ def copied(dataset: Dataset, rows: np.ndarray) -> NDArray[np.bool_]:
         first = np.full(int(ids.max()) + 1, TEST, np.int8)
         np.minimum.at(first, ids[used], dataset.split[used])
         found[rows] |= first[ids[rows]] < dataset.split[rows]
-    return found[rows]
+    mask: NDArray[np.bool_] = found[rows]
+    return mask
 
 
 def rows(dataset: Dataset) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def _key(split: np.ndarray) -> str:
     return hashlib.blake2b(f"{VERSION}".encode() + split.tobytes(), digest_size=8).hexdigest()
 
 
-def _load(place: cache.Path, count: int) -> Near | None:
+def _load(place: Path, count: int) -> Near | None:
     try:
         table = np.load(place, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -186,7 +187,7 @@ def _verified(store: Store, pairs: NDArray[np.int64]) -> Near:
     if fine.any():
         finer = _agreement(pictures, pairs[fine], _FINE)
         likeness[fine], same[fine] = finer.likeness, _is_copy(finer)
-    told = np.round(np.minimum(likeness[same].astype(np.float64), 1), 3)
+    told: NDArray[np.float64] = np.minimum(likeness[same].astype(np.float64), 1).round(3)
     return Near(pairs[same], told)
 
 

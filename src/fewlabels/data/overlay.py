@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 FIELDS = 4
 _STEPS = ((1.5, 3), (0.8, 3))  # blur in pixels, and Gauss-Newton steps at it
@@ -88,7 +88,8 @@ def _blur(sigma: float, side: int) -> Floats:
     """Return the ``(S, S)`` matrix that blurs columns by a Gaussian, edges renormalised."""
     away = np.subtract.outer(np.arange(side), np.arange(side))
     kernel = np.exp(-0.5 * (away / sigma) ** 2)
-    return (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+    blur: Floats = (kernel / kernel.sum(1, keepdims=True)).astype(np.float32)
+    return blur
 
 
 def _sampling(scale: Floats, shift: Floats, side: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -113,7 +114,7 @@ def _onto(place: Floats, side: int) -> tuple[Floats, Floats, Floats]:
 
 def _registered(one: Floats, other: Floats) -> Floats:
     """Return ``(B, 4)``: scale and shift down, scale and shift across, in half sides."""
-    place = np.tile(np.float32([1, 0, 1, 0]), (len(one), 1))
+    place = np.tile(np.array([1, 0, 1, 0], np.float32), (len(one), 1))
     for sigma, steps in _STEPS:
         soft = _blur(sigma, one.shape[1])
         a, b = soft @ one @ soft.T, soft @ other @ soft.T
@@ -175,7 +176,8 @@ def _gradient(x: Floats) -> tuple[Floats, Floats]:
 def _fields(side: int) -> Floats:
     """Return the ``(4, S)`` matrix that sums fields of rows."""
     of_row = np.arange(side) * FIELDS // side
-    return (of_row == np.arange(FIELDS)[:, None]).astype(np.float32)
+    sums: Floats = (of_row == np.arange(FIELDS)[:, None]).astype(np.float32)
+    return sums
 
 
 def _colours(one: list[Floats], other: list[Floats], shown: Floats) -> Floats:
