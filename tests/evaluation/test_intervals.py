@@ -102,7 +102,7 @@ def test_one_seed_or_one_draw_is_the_t_interval_of_the_rest():
 def test_crossed_agrees_with_a_two_way_analysis_of_variance():
     """Components from the textbook's expected mean squares, where none is negative.
 
-    The standard error takes the mean squares of few degrees of freedom at their medians.
+    The standard error raises mean squares of few degrees of freedom and takes more from them.
     """
     cells = table(np.random.default_rng(3), 4, 6, (0.05, 0.05, 0.01))
     rows, columns = cells.mean(axis=1), cells.mean(axis=0)
@@ -115,8 +115,8 @@ def test_crossed_agrees_with_a_two_way_analysis_of_variance():
     found = crossed(cells)
     told = (found.components.pretraining, found.components.draws, found.components.rest)
     assert told == pytest.approx(np.sqrt([seeds, draws, rest]))
-    high = [ss_rows / stats.chi2.median(3), ss_columns / stats.chi2.median(5)]
-    assert found.se == pytest.approx(np.sqrt((sum(high) - rest) / 24))
+    high = [ss_rows / (3 - 0.7), ss_columns / (5 - 0.7)]
+    assert found.se == pytest.approx(np.sqrt((sum(high) - 2 * 1.5 * rest + rest) / 24))
 
 
 def test_a_single_cell_or_split_has_no_interval():

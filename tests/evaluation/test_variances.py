@@ -88,6 +88,23 @@ def test_power_among_many_is_as_it_is_told():
     assert found / 2000 == pytest.approx(0.8, abs=0.06)
 
 
+@pytest.mark.parametrize(("p", "draws"), [(2, 10), (3, 10), (5, 10), (5, 20)])
+def test_a_source_that_is_not_there_hardly_widens_and_one_that_is_small_is_not_lost(p, draws):
+    """Mean squares are drawn for themselves; the mean's own chance is counted exactly."""
+    rng = np.random.default_rng(0)
+    n, held = 20_000, {}
+    for seeds, labels in ((0, 0), (0.1, 0.1), (0.1, 1), (1, 1), (3, 0.3), (30, 30)):
+        rows, columns = 1 + draws * seeds, 1 + p * labels
+        sizes = ((rows, p - 1), (columns, draws - 1), (1, (p - 1) * (draws - 1)))
+        squares = tuple(e * rng.chisquare(df, n) / df for e, df in sizes)
+        half = np.sqrt(reach(two_way(squares, p, draws)).value)
+        sd = np.sqrt((rows + columns - 1) / (p * draws))
+        held[seeds, labels] = float(np.mean(2 * stats.norm.cdf(half / sd) - 1))
+    assert min(held.values()) > 0.93
+    if p > 3:  # where it took each mean square for its own source, 0.995
+        assert held[0, 0] < 0.976
+
+
 def test_arrays_are_told_one_by_one():
     many = over_splits(np.array([1.0, 4.0]), 0.1, np.array([3, 10]))
     single = [over_splits(1.0, 0.1, 3), over_splits(4.0, 0.1, 10)]

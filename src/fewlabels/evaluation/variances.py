@@ -80,8 +80,11 @@ def two_way(
 ) -> Variance:
     """Return the variance of the mean of a crossed table, rows and columns both random.
 
-    The mean squares of seeds and draws enter `median_unbiased`, and degrees of freedom are
-    Satterthwaite's.
+    What seeds or draws add is what their mean square has beyond the rest's. For intervals it is
+    raised first, to a little over `median_unbiased`, since of few degrees of freedom it is mostly
+    too small; and one and a half times the rest's is taken from it, or a source that is not there
+    would count for what luck makes of it. Not of a single degree of freedom, which hides too much.
+    How often such intervals hold the truth: ``benchmarks/coverage.csv``.
 
     Parameters
     ----------
@@ -92,19 +95,24 @@ def two_way(
     """
     rows, columns, rest = (np.asarray(square, np.float64) for square in squares)
     p, n = np.asarray(seeds, np.float64), np.asarray(draws, np.float64)
-    raised = median_unbiased(rows, p - 1), median_unbiased(columns, n - 1)
+    raised = tuple(square * df / (df - 0.7) for square, df in ((rows, p - 1), (columns, n - 1)))
+    taken = tuple(np.where(df > 1, 1.5, 1.0) * rest for df in (p - 1, n - 1))
     parts = Part(rows / (p * n), p - 1), Part(columns / (p * n), n - 1)
-    return Variance(*_sum_of(*raised, rest, p, n), *_sum_of(rows, columns, rest, p, n), parts)
+    value = _sum_of(raised, taken, rest, p, n)
+    plain = _sum_of((rows, columns), (rest, rest), rest, p, n)
+    return Variance(*value, *plain, parts)
 
 
 def _sum_of(
-    rows: Floats, columns: Floats, rest: Floats, p: Floats, n: Floats
+    squares: tuple[Floats, ...], taken: tuple[Floats, ...], rest: Floats, p: Floats, n: Floats
 ) -> tuple[Floats, Floats]:
-    # E[rows + columns - rest] is n times the variance of the mean (Scheffe 1959, ch. 7). The
-    # estimate can fall below any one of its parts, even below zero: never believe that.
-    total = np.maximum(rows + columns - rest, np.maximum(np.maximum(rows, columns), rest))
+    # The mean of p n cells has the variance (E[rows] - rest + E[columns] - rest + rest) / p n
+    # (Scheffe 1959, ch. 7). Degrees of freedom are Satterthwaite's, of what counts.
+    own = [np.maximum(square - less, 0.0) for square, less in zip(squares, taken, strict=True)]
+    total = own[0] + own[1] + rest
     with np.errstate(divide="ignore", invalid="ignore"):
-        below = rows**2 / (p - 1) + columns**2 / (n - 1) + rest**2 / ((p - 1) * (n - 1))
+        counted = [np.where(more > 0, (more + rest) ** 2, 0.0) for more in own]
+        below = counted[0] / (p - 1) + counted[1] / (n - 1) + rest**2 / ((p - 1) * (n - 1))
         df = np.where(below > 0, total**2 / below, p * n - 1)
     return total / (p * n), np.clip(df, np.minimum(p, n) - 1, p * n - 1)
 
