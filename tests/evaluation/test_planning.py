@@ -106,6 +106,15 @@ def test_more_splits_or_more_draws_within_them():
     assert found["pretraining"] is None
 
 
+def test_a_corrected_verdict_on_splits_of_which_nothing_is_known_takes_five():
+    known, blind = (Components(splits=0.001, draws=0.001, images=i) for i in (0.0001, math.nan))
+    design = Design("repeated", 3, 3, 3, 0.125)
+    assert more(0.5, design, known, corrected=True)["splits"] == 1
+    assert more(0.5, design, blind)["splits"] == 1
+    assert more(0.5, design, blind, corrected=True)["splits"] == 2
+    assert more(0.5, design, blind, corrected=True)["draws"] is None
+
+
 def test_what_nothing_can_decide():
     c = Components(pretraining=0.01, draws=0.01, rest=0.0, images=0.01)
     nothing = {"draws": None, "pretraining": None, "splits": None, "both": None}

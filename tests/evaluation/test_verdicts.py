@@ -208,6 +208,23 @@ def test_the_declared_verdict_stands_alone_and_the_rest_are_corrected():
         assert (row["verdict"] == "undecided") == (row["p_holm"] > 0.05)
 
 
+def test_three_splits_of_which_nothing_is_known_give_no_corrected_verdict():
+    """Three scores that agree to the image would else be found in the far tails."""
+    near = [0.600, 0.605, 0.600, 0.605, 0.600]
+
+    def table(splits):
+        cells = [*split_cells("a", near[:splits]), *split_cells("b", [0.5] * splits)]
+        declared = {"arm": "a", "baseline": "b", "shots": 4}
+        return verdict_table([*cells, *split_cells("c", near[:splits])], declared, "ac", "b")
+
+    first, other = table(3)
+    assert (first["verdict"], other["verdict"]) == ("helps", "undecided")
+    assert (other["p"] < 0.01, other["p_family"], other["p_holm"]) == (True, None, None)
+    assert "fewer than 5 splits" in other["note"]
+    assert [row["verdict"] for row in table(5)] == ["helps", "helps"]
+    assert table(5)[1]["note"] == ""
+
+
 def test_a_declared_verdict_may_have_another_baseline():
     rng = np.random.default_rng(0)
     cells = [c for arm in "abc" for c in split_cells(arm, rng.normal(0.5, 0.1, 5))]

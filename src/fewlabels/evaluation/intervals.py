@@ -32,6 +32,10 @@ RESAMPLES = 1000
 OVERLAP = 0.125
 """Test images over training images in the package's own 8:1:1 split."""
 
+FEWEST = 5
+"""Splits for a verdict among many where it is not known what test images account for: the
+scores of fewer may agree to the image by luck, and the far tails take that for certainty."""
+
 ROUNDING = 1e-12
 """Relative spread under which values differ by floating-point rounding alone."""
 
@@ -56,7 +60,7 @@ class Estimate:
         What the interval does not cover, in words; empty if nothing is left out.
     sure_p : float
         Two-sided, of no difference from zero, as a test among many needs it: see
-        `variances.reach`.
+        `variances.reach`; nan where there is too little for one (`FEWEST`).
     components : Components
         Where the standard error comes from.
     """
@@ -200,7 +204,8 @@ def clustered(
     shared = overlap * (min(spread, image_variance) if told else spread)
     found = estimate(value, over_splits(spread, shared, count), count, note=note, alpha=alpha)
     parts = of_splits([np.atleast_1d(g) for g in groups], shared if told else math.nan)
-    return replace(found, components=parts)
+    sure = found.sure_p if told or count >= FEWEST else math.nan
+    return replace(found, components=parts, sure_p=sure)
 
 
 def wilson(successes: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fewlabels.evaluation.cells import Design
 from fewlabels.evaluation.components import Components
+from fewlabels.evaluation.intervals import FEWEST
 from fewlabels.evaluation.variances import (
     ALPHA,
     POWER,
@@ -214,6 +215,8 @@ def more(
     if design.kind == "repeated":
         each = design.draws / max(1, design.splits)
         splits = search(components.splits, (1, 0, each))
+        if corrected and math.isnan(components.images) and design.splits < FEWEST:
+            draws, splits = None, splits and max(splits, FEWEST - design.splits)
         return {"draws": draws, "pretraining": None, "splits": splits, "both": None}
     return {
         "draws": draws,

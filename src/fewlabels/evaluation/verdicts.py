@@ -26,7 +26,7 @@ from fewlabels.evaluation.cells import (
 )
 from fewlabels.evaluation.components import Components, Repeats
 from fewlabels.evaluation.family import adjust, word
-from fewlabels.evaluation.intervals import Estimate
+from fewlabels.evaluation.intervals import FEWEST, Estimate
 from fewlabels.evaluation.metrics import LOWER_IS_BETTER, RANGES
 from fewlabels.evaluation.variances import ALPHA
 
@@ -48,7 +48,7 @@ class Verdict:
         Two-sided, of this verdict alone.
     p_family : float
         For one verdict among many, which needs the far tails (see `variances.reach`); never
-        below `p`.
+        below `p`; nan where there are too few splits for one (`intervals.FEWEST`).
     verdict : {"helps", "hurts", "undecided"}
     detectable : float
         The smallest true difference this design finds with 80 % power.
@@ -107,12 +107,15 @@ def _judge(found: Estimate, repeats: Repeats, sign: int, alpha: float) -> Verdic
     elif found.se == 0:
         low = high = math.nan
         note = "; ".join(filter(None, [note, "the pairs do not vary: no interval"]))
+    if math.isnan(found.sure_p) and not math.isnan(p):
+        few = f"fewer than {FEWEST} splits: too few for a corrected verdict"
+        note = "; ".join(filter(None, [note, few]))
     return Verdict(
         difference=value,
         low=low,
         high=high,
         p=p,
-        p_family=max(p, found.sure_p),
+        p_family=math.nan if math.isnan(found.sure_p) else max(p, found.sure_p),
         verdict=word(value, p, alpha),
         detectable=found.detectable if found.se > 0 else math.nan,
         se=found.se,
