@@ -2,15 +2,14 @@
 
     python benchmarks/aa.py
 
-From the committed cells of CIFAR-10 (`cifar10_cells.csv`, and `aa_cells.csv` with its many
-pre-training seeds, where it is there) and of digits (`digits_cells.csv`). Every trial goes through
-the package's own verdicts:
+From the committed cells of comparisons on a given split (`GIVEN`, those that are there) and of
+digits (`digits_cells.csv`). Every trial goes through the package's own verdicts:
 
 a/a     an arm against itself, which no verdict should tell apart. On a given split the two sides
-        get disjoint sets of pre-training seeds and share the draws of labels. Of repeated splits
-        each has two draws: a coin says which side gets which
-family  24 such pairs at once, under Holm's correction: how often any of them is decided (a quarter
-        of the trials)
+        are kept apart by disjoint sets of pre-training seeds, of label draws, or of both; what is
+        not told apart they share. Of repeated splits each has two draws: a coin says which side
+        gets which
+family  24 such pairs at once, under Holm's correction: how often any of them is decided
 power   a/a with a difference planted as large as the one that was printed as detectable (the
         median of an arm's trials; the column has the median of the arms)
 pair    SimCLR's features against scratch on CIFAR-10 at 4 labels a class, which differ
@@ -18,7 +17,7 @@ pair    SimCLR's features against scratch on CIFAR-10 at 4 labels a class, which
 A trial's images are those of all trials, so that they are no source of variance here, and
 intervals of a given split do not count them. Of repeated splits the scores of single images are
 not in the tables: `the fewest` that can have differed are supposed to have; where nothing is
-supposed, verdicts take `all of the spread` as shared. Takes a few minutes.
+supposed, verdicts take `all of the spread` as shared. Takes an hour; begun again, it goes on.
 """
 
 from __future__ import annotations
@@ -26,18 +25,20 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from record import HERE, MADE, made, replace
+from record import HERE, MADE, Key, Rows, fill
 
 from fewlabels.evaluation.cells import Cell, Design, SplitImages
 from fewlabels.evaluation.intervals import wilson
 from fewlabels.evaluation.verdicts import Verdict, compare_arms, verdict_table
 
 COMMAND = "python benchmarks/aa.py"
-COLUMNS = ("kind", "data", "shots", "design", "pretraining", "draws", "splits", "images")
+GIVEN = ("cifar10_cells.csv", "clothing_cells.csv", "aa_cells.csv")
+COLUMNS = ("kind", "data", "shots", "design", "apart", "pretraining", "draws", "splits", "images")
 SAME = COLUMNS
 COLUMNS += ("trials", "rate", "low", "high", "promised", "planted", *MADE)
 FAMILY = 24  # verdicts at once, at most
@@ -77,7 +78,11 @@ def cells_of(arm: str, table: np.ndarray, kind: str, shots: int = 4) -> list[Cel
 
 
 def sides(
-    rng: np.random.Generator, table: np.ndarray, kind: str, shape: tuple[int, int]
+    rng: np.random.Generator,
+    table: np.ndarray,
+    kind: str,
+    shape: tuple[int, int],
+    apart: str = "seeds",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one arm's cells dealt to itself and to its like.
 
@@ -85,15 +90,24 @@ def sides(
     ----------
     shape : tuple of int
         Seeds and draws; or splits, with the one draw of each side.
+    apart : {"seeds", "draws", "both"}
+        What the sides do not share on a given split.
     """
     units, draws = shape
     if kind == "given":
-        seeds = rng.permutation(len(table))[: 2 * units]
-        chosen = table[:, rng.permutation(table.shape[1])[:draws]]
-        return chosen[seeds[:units]], chosen[seeds[units:]]
+        seeds, columns = (rng.permutation(count) for count in table.shape)
+        theirs = seeds[units * (apart != "draws") :][:units]
+        others = columns[draws * (apart != "seeds") :][:draws]
+        return table[np.ix_(seeds[:units], columns[:draws])], table[np.ix_(theirs, others)]
     rows = table[rng.permutation(len(table))[:units]]
     swapped = np.where(rng.random((units, 1)) < 0.5, rows[:, ::-1], rows)
     return swapped[:, :1], swapped[:, 1:]
+
+
+def fitting(pool: Pool, shape: tuple[int, int], apart: str) -> Pool:
+    """Return the tables of a given split that are large enough for two sides."""
+    units, draws = shape[0] * (1 + (apart != "draws")), shape[1] * (1 + (apart != "seeds"))
+    return {k: t for k, t in pool.items() if len(t) >= units and t.shape[1] >= draws}
 
 
 def design_of(kind: str, shape: tuple[int, int]) -> Design:
@@ -131,7 +145,9 @@ def judge(a: np.ndarray, b: np.ndarray, kind: str, shape: tuple[int, int], image
     )
 
 
-def told(about: dict[str, Any], hits: int, trials: int, promised: float, planted: Any = "") -> Any:
+def told(
+    about: dict[str, Any], hits: int, trials: int, promised: Any, planted: Any = ""
+) -> dict[str, Any]:
     """Return a row with the rate and its binomial interval."""
     low, high = wilson(hits, trials)
     sys.stderr.write(f"{' '.join(map(str, about.values()))}: {hits / trials:.4f}\n")
@@ -140,24 +156,24 @@ def told(about: dict[str, Any], hits: int, trials: int, promised: float, planted
     return {**about, "trials": trials, **rates, "promised": promised, "planted": planted}
 
 
+def shape_of(about: dict[str, Any]) -> tuple[int, int]:
+    """Return the shape of a side's table."""
+    repeated = about["design"] == "repeated"
+    return (about["splits"], 1) if repeated else (about["pretraining"], about["draws"])
+
+
 def alone(
-    rng: np.random.Generator,
-    tables: list[np.ndarray],
-    kind: str,
-    shape: tuple[int, int],
-    about: dict[str, Any],
-    trials: int,
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one pair a trial: false verdicts, and power."""
-    images = about["images"]
+    tables: list[np.ndarray], about: dict[str, Any], trials: int, rng: np.random.Generator
+) -> Rows:
+    """Return the rows of one pair a trial: false verdicts, and power."""
+    images, kind, shape = about["images"], about["design"], shape_of(about)
     which = rng.integers(len(tables), size=trials)
 
     def pair(place: int) -> tuple[np.ndarray, np.ndarray]:
-        return sides(rng, tables[place], kind, shape)
+        return sides(rng, tables[place], kind, shape, about["apart"])
 
     found = [judge(*pair(place), kind, shape, images) for place in which]
     false = sum(one.verdict != "undecided" for one in found)
-    yield told({"kind": "a/a", **about}, false, trials, 0.05)
     printed = np.array([one.detectable for one in found])
     planted = [np.nanmedian(printed[which == place]) for place in range(len(tables))]
     hits = 0
@@ -165,28 +181,25 @@ def alone(
         a, b = pair(place)
         hits += judge(a + planted[place], b, kind, shape, images).verdict == "helps"
     typical = f"{100 * np.median(planted):.2f}"
-    yield told({"kind": "power", **about}, hits, trials, 0.8, typical)
+    return [
+        told(about, false, trials, 0.05),
+        told({**about, "kind": "power"}, hits, trials, 0.8, typical),
+    ]
 
 
 def family(
-    rng: np.random.Generator,
-    pool: Pool,
-    kind: str,
-    shape: tuple[int, int],
-    about: dict[str, Any],
-    trials: int,
-) -> dict[str, Any]:
+    tables: list[np.ndarray], about: dict[str, Any], trials: int, rng: np.random.Generator
+) -> Rows:
     """Return the row of many pairs at once: how often Holm's correction lets any be decided."""
-    tables = list(pool.values())
-    tables = (tables * FAMILY)[: FAMILY if kind == "given" else len(tables)]
+    kind, shape = about["design"], shape_of(about)
     design = design_of(kind, shape)
     names = [f"arm{place}" for place in range(len(tables))]
-    flat = np.zeros((shape[0], shape[1] if kind == "given" else 1))
+    flat = cells_of("baseline", np.zeros(shape), kind)
     false = 0
     for _ in range(trials):
-        cells, scores = cells_of("baseline", flat, kind), {}
+        cells, scores = list(flat), {}
         for name, table in zip(names, tables, strict=True):
-            a, b = sides(rng, table, kind, shape)
+            a, b = sides(rng, table, kind, shape, about["apart"])
             cells += cells_of(name, a - b, kind)
             known = shared((a - b).mean(axis=1), about["images"])
             if known is not None:
@@ -194,69 +207,59 @@ def family(
                 scores["baseline", 4] = dict.fromkeys(known, np.zeros(TESTED))
         rows = verdict_table(cells, {}, names, "baseline", design=design, images=scores)
         false += any(row["verdict"] != "undecided" for row in rows)
-    return told({"kind": f"family of {len(names)}", **about}, false, trials, 0.05)
+    return [told(about, false, trials, 0.05)]
 
 
-def given(rng: np.random.Generator, trials: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of given splits."""
-    for name in ("cifar10_cells.csv", "aa_cells.csv"):
-        if not (HERE / name).exists():
-            continue
-        pool = {key: table for key, table in read(name).items() if len(table) > 1}
+def real_pair(pool: Pool, about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
+    """Return how often SimCLR's features are told from scratch at 4 labels on CIFAR-10."""
+    ours, theirs = pool["simclr+features", 4], pool["scratch", 4]
+    units, draws = shape_of(about)
+    hits = 0
+    for _ in range(trials):
+        columns = rng.permutation(ours.shape[1])[:draws]
+        rows = rng.permutation(len(ours))[:units]
+        b = np.repeat(theirs[:1, columns], units, axis=0)
+        found = judge(ours[rows][:, columns], b, "given", (units, draws), "none")
+        hits += found.verdict == "helps"
+    return [told(about, hits, trials, "")]
+
+
+Task = tuple[Callable[..., Rows], Any, Key]  # what makes rows, of what, and the row it begins with
+
+
+def given(name: str) -> Iterator[Task]:
+    """Yield what is tried on the cells of a given split."""
+    whole = read(name)
+    for apart in ("seeds", "draws", "both"):
         for units in (1, 2, 3, 5):
             for draws in (5, 10, 20):
-                fits = {
-                    key: table
-                    for key, table in pool.items()
-                    if len(table) >= 2 * units and table.shape[1] >= draws
-                }
-                about = {"data": name, "design": "given", "pretraining": units, "draws": draws}
-                about |= {"splits": 1, "images": "none"}
-                for shots in sorted({key[1] for key in fits}):
-                    tables = [table for key, table in fits.items() if key[1] == shots]
-                    own = {**about, "shots": shots}
-                    yield from alone(rng, tables, "given", (units, draws), own, trials)
-                if fits:
-                    own = {**about, "shots": "all"}
-                    yield family(rng, fits, "given", (units, draws), own, trials // 4)
+                pool = fitting(whole, (units, draws), apart)
+                rest = ("given", apart, units, draws, 1, "none")
+                for shots in sorted({key[1] for key in pool}):
+                    tables = [table for key, table in pool.items() if key[1] == shots]
+                    yield alone, tables, ("a/a", name, shots, *rest)
+                if pool and units >= 3 and draws == 10:
+                    tables = (list(pool.values()) * FAMILY)[:FAMILY]
+                    yield family, tables, (f"family of {FAMILY}", name, "all", *rest)
+                rest = ("given", "", units, draws, 1, "none")
+                if apart == "seeds" and ("scratch", 4) in whole and "cifar10" in name:
+                    ours = whole["simclr+features", 4]
+                    if len(ours) >= units and ours.shape[1] >= draws:
+                        yield real_pair, whole, ("pair", name, 4, *rest)
 
 
-def repeated(rng: np.random.Generator, trials: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of repeated splits."""
-    pool = read("digits_cells.csv")
+def repeated() -> Iterator[Task]:
+    """Yield what is tried on the cells of repeated splits."""
+    name = "digits_cells.csv"
+    pool = read(name)
     for splits in (3, 5, 10):
-        about = {"data": "digits_cells.csv", "design": "repeated", "pretraining": splits}
-        about |= {"draws": splits, "splits": splits}
         for images in ("the fewest", "all of the spread"):
+            rest = ("repeated", "draws", splits, splits, splits, images)
             for shots in sorted({key[1] for key in pool}):
                 tables = [table for key, table in pool.items() if key[1] == shots]
-                own = {**about, "shots": shots, "images": images}
-                yield from alone(rng, tables, "repeated", (splits, 1), own, trials)
-            own = {**about, "shots": "all", "images": images}
-            yield family(rng, pool, "repeated", (splits, 1), own, trials // 4)
-
-
-def real_pair(rng: np.random.Generator, trials: int) -> Iterator[dict[str, Any]]:
-    """Yield how often SimCLR's features are told from scratch at 4 labels on CIFAR-10."""
-    for name in ("cifar10_cells.csv", "aa_cells.csv"):
-        pool = read(name) if (HERE / name).exists() else {}
-        if ("scratch", 4) not in pool:
-            continue
-        ours, theirs = pool["simclr+features", 4], pool["scratch", 4]
-        for units in (1, 2, 3, 5):
-            for draws in (5, 10, 20):
-                if len(ours) < units or ours.shape[1] < draws:
-                    continue
-                hits = 0
-                for _ in range(trials):
-                    columns = rng.permutation(ours.shape[1])[:draws]
-                    rows = rng.permutation(len(ours))[:units]
-                    b = np.repeat(theirs[:1, columns], units, axis=0)
-                    found = judge(ours[rows][:, columns], b, "given", (units, draws), "none")
-                    hits += found.verdict == "helps"
-                about = {"kind": "pair", "data": name, "shots": 4, "design": "given"}
-                about |= {"pretraining": units, "draws": draws, "splits": 1, "images": "none"}
-                yield told(about, hits, trials, "")
+                yield alone, tables, ("a/a", name, shots, *rest)
+            tables = list(pool.values())[:FAMILY]
+            yield family, tables, (f"family of {len(tables)}", name, "all", *rest)
 
 
 def main() -> None:
@@ -264,10 +267,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=4000)
     trials = parser.parse_args().trials
-    rng = np.random.default_rng(0)
-    rows = [*given(rng, trials), *repeated(rng, trials), *real_pair(rng, trials)]
-    about = made(COMMAND)
-    replace(HERE / "aa.csv", COLUMNS, [{**row, **about} for row in rows], SAME)
+    there = [name for name in GIVEN if (HERE / name).exists()]
+    tasks = {}
+    for task, of, key in (*(one for name in there for one in given(name)), *repeated()):
+        tasks[key] = partial(task, of, dict(zip(SAME, key, strict=True)), trials)
+    fill(HERE / "aa.csv", COLUMNS, SAME, COMMAND, tasks)
 
 
 if __name__ == "__main__":

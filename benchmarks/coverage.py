@@ -5,7 +5,8 @@
 Cells are drawn under the models that the intervals assume, with sources of variance in several
 proportions, and go through the package's own functions as a comparison's cells do. Repeated
 splits are resampled from finite data sets: a random tenth is tested on, eight tenths are trained
-on, and the truth is that of the population the data sets are drawn from. Takes a few minutes.
+on, and the truth is that of the population the data sets are drawn from. Takes a
+few minutes; begun again, it goes on.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-from record import HERE, MADE, made, replace
+from record import HERE, MADE, Rows, fill
 
 from fewlabels.evaluation.cells import Design, Key, model_mean, paired
 from fewlabels.evaluation.intervals import Estimate, wilson
@@ -103,7 +105,7 @@ def split_trials(
 
 def tell(
     about: dict[str, Any], estimates: Iterator[tuple[Estimate | None, float]], trials: int
-) -> dict[str, Any]:
+) -> Rows:
     """Return a row: how many of the trials hold the truth, and how wide their intervals are."""
     held, widths = 0, []
     for _ in range(trials):
@@ -114,33 +116,39 @@ def tell(
     low, high = wilson(held, trials)
     sys.stderr.write(f"{' '.join(map(str, about.values()))}: {held / trials:.4f}\n")
     numbers = {"coverage": held / trials, "low": low, "high": high, "width": np.median(widths)}
-    return {**about, "trials": trials, **{k: f"{v:.4f}" for k, v in numbers.items()}}
+    return [{**about, "trials": trials, **{k: f"{v:.4f}" for k, v in numbers.items()}}]
 
 
-def given(trials: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Yield the rows of given splits."""
-    shapes = [(p, draws) for p in (2, 3, 5) for draws in (5, 10, 20)]
-    kinds = (("curve", True), ("difference", False), ("difference", True))
-    for kind, images in kinds:
-        for p, draws in shapes:
-            for ratio in RATIOS:
-                about = {"kind": kind, "design": "given", "pretraining": p, "draws": draws}
-                about |= {"splits": 1, "ratio": ratio, "images": "counted" if images else "none"}
-                drawn = crossed_trials(rng, (p, draws), ratio, images, kind == "difference")
-                yield tell(about, drawn, trials)
+def of_given(about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
+    """Return the row of a design of given splits."""
+    shape = about["pretraining"], about["draws"]
+    counted, paired = about["images"] == "counted", about["kind"] == "difference"
+    return tell(about, crossed_trials(rng, shape, about["ratio"], counted, paired), trials)
 
 
-def repeated(trials: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Yield the rows of repeated splits."""
+def of_repeated(about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
+    """Return the row of a design of repeated splits."""
+    splits, counted = about["splits"], about["images"] == "counted"
+    each = about["draws"] // splits
+    return tell(about, split_trials(rng, splits, each, about["ratio"], counted), trials)
+
+
+def given() -> Iterator[tuple[Any, ...]]:
+    """Yield the designs and mixtures of given splits."""
+    for kind, images in (("curve", "counted"), ("difference", "none"), ("difference", "counted")):
+        for p in (2, 3, 5):
+            for draws in (5, 10, 20):
+                for ratio in RATIOS:
+                    yield kind, "given", p, draws, 1, ratio, images
+
+
+def repeated() -> Iterator[tuple[Any, ...]]:
+    """Yield the designs and mixtures of repeated splits."""
     for splits in (3, 5, 10):
         for each in (1, 2):
             for ratio in SPLIT_RATIOS:
                 for images in ("counted", "unknown"):
-                    about = {"kind": "difference", "design": "repeated", "pretraining": splits}
-                    about |= {"draws": splits * each, "splits": splits}
-                    about |= {"ratio": ratio, "images": images}
-                    drawn = split_trials(rng, splits, each, ratio, images == "counted")
-                    yield tell(about, drawn, trials)
+                    yield "difference", "repeated", splits, splits * each, splits, ratio, images
 
 
 def main() -> None:
@@ -148,10 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=4000)
     trials = parser.parse_args().trials
-    rng = np.random.default_rng(0)
-    rows = [*given(trials, rng), *repeated(trials, rng)]
-    about = made(COMMAND)
-    replace(HERE / "coverage.csv", COLUMNS, [{**row, **about} for row in rows], SAME)
+    tasks = {}
+    for task, keys in ((of_given, given()), (of_repeated, repeated())):
+        for key in keys:
+            tasks[key] = partial(task, dict(zip(SAME, key, strict=True)), trials)
+    fill(HERE / "coverage.csv", COLUMNS, SAME, COMMAND, tasks)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,13 @@ from __future__ import annotations
 import csv
 import statistics
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fewlabels.results.environment import describe
 
@@ -95,6 +98,51 @@ def replace(
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(sorted(found, key=order) if order else found)
+
+
+Rows = list[dict[str, Any]]
+Key = tuple[Any, ...]
+
+
+def fill(
+    path: Path,
+    columns: Sequence[str],
+    same: Sequence[str],
+    command: str,
+    tasks: Mapping[Key, Callable[[np.random.Generator], Rows]],
+) -> None:
+    """Make a whole simulated table anew; begun again on the same commit, go on with it.
+
+    Parameters
+    ----------
+    path, columns, same
+        As in `replace`.
+    command : str
+    tasks : mapping
+        By the values of `same` in its first row: what makes its rows. Each has random numbers
+        of its own, whatever was made before.
+    """
+    about = made(command)
+    kept = [] if "dirty" in about["commit"] else _of(path, about["commit"])
+    if not kept:
+        path.unlink(missing_ok=True)
+    done = {_key(row, same) for row in kept}
+    for key, task in tasks.items():
+        if tuple(map(str, key)) not in done:
+            rows = task(np.random.default_rng(zlib.crc32(repr(key).encode())))
+            replace(path, columns, [{**row, **about} for row in rows], same)
+
+
+def _of(path: Path, commit: str) -> Rows:
+    """Return the rows that were made on a commit."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if row["commit"] == commit]
+
+
+def _key(row: Mapping[str, Any], same: Sequence[str]) -> Key:
+    return tuple(str(row[name]) for name in same)
 
 
 def _short(value: float) -> str:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fewlabels.evaluation.components import of_splits, of_table
 
@@ -77,3 +78,12 @@ def test_splits_and_the_draws_within_them():
     single = of_splits([np.array([1.0]), np.array([3.0])])
     assert single.splits == pytest.approx(math.sqrt(2))
     assert math.isnan(single.draws)
+
+
+def test_splits_are_those_of_a_one_way_analysis_of_variance():
+    groups = np.random.default_rng(0).normal(size=(5, 1)) + np.random.default_rng(1).normal(
+        size=(5, 4)
+    )
+    found, ratio = of_splits(list(groups)), stats.f_oneway(*groups).statistic
+    assert found.draws**2 == pytest.approx(groups.var(axis=1, ddof=1).mean())
+    assert 1 + 4 * found.splits**2 / found.draws**2 == pytest.approx(ratio)

@@ -16,6 +16,7 @@ from fewlabels.evaluation.variances import (
     one_way,
     over_splits,
     plus,
+    quantile_of,
     reach,
     sure_p,
     two_way,
@@ -27,6 +28,12 @@ def test_a_mean_square_is_raised_to_its_median():
     for df in (1, 2, 9):
         squares = median_unbiased(rng.chisquare(df, 4000) / df, df)
         assert np.mean(squares < 1) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("df", [1, 2, 4.5, 30])
+def test_quantiles_and_medians_are_scipys(df):
+    assert quantile_of(df, 0.01) == pytest.approx(stats.t.ppf(0.995, df))
+    assert median_unbiased(2.0, df) == pytest.approx(2 * df / stats.chi2.median(df))
 
 
 def drawn(rng, p, draws, seeds, labels, rest):
@@ -70,6 +77,7 @@ def test_with_a_single_source_it_is_the_t_test():
     assert sure_p(0.0, known) == 1.0
     assert math.isnan(sure_p(0.1, one_way(0.0, 8)))
     assert sure_p(1e300, plus(known, 1.0)) == 0.0
+    assert sure_p(1e-17, plus(known, 1.0)) == 1.0
 
 
 def test_power_among_many_is_as_it_is_told():

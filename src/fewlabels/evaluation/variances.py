@@ -18,7 +18,7 @@ POWER = 0.8
 """How often a difference of the printed detectable size is found."""
 
 
-_LEAST = -60.0  # the logarithm of the least p that is told from zero
+_LEAST, _MOST = -60.0, -1e-12  # logarithms of the p that are told from zero and from one
 
 
 class Part(NamedTuple):
@@ -177,7 +177,9 @@ def sure_p(difference: float, known: Variance) -> float:
 
     if off(_LEAST) <= 0:
         return 0.0
-    return float(10.0 ** optimize.brentq(off, _LEAST, -1e-12, xtol=1e-10))
+    if off(_MOST) >= 0:  # a difference of rounding alone
+        return 1.0
+    return float(10.0 ** optimize.brentq(off, _LEAST, _MOST, xtol=1e-10))
 
 
 def missed(
