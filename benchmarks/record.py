@@ -113,6 +113,8 @@ def fill(
 ) -> None:
     """Make a whole simulated table anew; begun again on the same commit, go on with it.
 
+    Until it is whole it lies beside the old one, which stays, as ``<name>.part``.
+
     Parameters
     ----------
     path, columns, same
@@ -123,14 +125,16 @@ def fill(
         of its own, whatever was made before.
     """
     about = made(command)
-    kept = [] if "dirty" in about["commit"] else _of(path, about["commit"])
+    part = path.with_suffix(".part")
+    kept = [] if "dirty" in about["commit"] else _of(part, about["commit"])
     if not kept:
-        path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     done = {_key(row, same) for row in kept}
     for key, task in tasks.items():
         if tuple(map(str, key)) not in done:
             rows = task(np.random.default_rng(zlib.crc32(repr(key).encode())))
-            replace(path, columns, [{**row, **about} for row in rows], same)
+            replace(part, columns, [{**row, **about} for row in rows], same)
+    part.replace(path)
 
 
 def _of(path: Path, commit: str) -> Rows:

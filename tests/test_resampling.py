@@ -115,6 +115,7 @@ def test_a_table_goes_on_where_it_stopped_and_begins_anew_on_another_commit(
     stops = "c"
     with pytest.raises(KeyboardInterrupt):
         run()
+    assert not (tmp_path / "t.csv").exists()
     stops = ""
     run()
     assert calls == ["a", "b", "c"]
