@@ -20,7 +20,7 @@ from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json, replacing, to_json, write_atomic
 from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
-from fewlabels.study.plan import Steps, Streams
+from fewlabels.study.plan import Steps, Streams, nearest
 from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.loop import Trained
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
@@ -59,7 +59,7 @@ def fit(
             fresh,
             rows,
             head=None,
-            steps=_nearest(steps.scratch, len(rows)),
+            steps=nearest(steps.scratch, len(rows)),
             seed=seed,
             config=replace(SCRATCH, imbalance=arm.imbalance),
         )
@@ -76,7 +76,7 @@ def fit(
         encoder.backbone,
         rows,
         head=head,
-        steps=_nearest(steps.finetune, len(rows)),
+        steps=nearest(steps.finetune, len(rows)),
         seed=seed,
         config=replace(PRETRAINED, imbalance=arm.imbalance),
     )
@@ -88,12 +88,6 @@ def _counted(arm: Arm, steps: Steps, trained: Trained) -> Cost:
     each = steps.multiply_adds.get(f"step:{arm.name}")
     adds = None if each is None else each * trained.steps
     return Cost(trained.steps, trained.images_seen, multiply_adds=adds)
-
-
-def _nearest(table: dict[str, int], count: int) -> int:
-    """Return the steps of the smallest listed number of labels that is not below `count`."""
-    listed = sorted(int(n) for n in table)
-    return table[str(next((n for n in listed if n >= count), listed[-1]))]
 
 
 def predict_test(

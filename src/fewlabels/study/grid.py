@@ -18,7 +18,15 @@ from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import Arm, headline
 from fewlabels.study.given import digest
-from fewlabels.study.plan import OWN_LABELS, Steps, Streams, Unit, cell_id, training_seed
+from fewlabels.study.plan import (
+    OWN_LABELS,
+    Steps,
+    Streams,
+    Unit,
+    cell_id,
+    nearest,
+    training_seed,
+)
 from fewlabels.study.settings import Settings, label_count
 from fewlabels.training.progress import Reporter
 
@@ -236,7 +244,7 @@ def _steps(comparison: Comparison, arm: Arm, task: Task, shots: int) -> dict[str
     steps, fit = comparison.steps, 0
     if arm.trains:
         table = steps.scratch if arm.at_full_rate else steps.finetune
-        fit = table[str(label_count(task, shots))]
+        fit = nearest(table, label_count(task, shots))
     return {**({} if not arm.method else steps.pretrain), "fit": fit}
 
 

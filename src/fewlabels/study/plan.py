@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -102,6 +102,20 @@ class Steps:
     scratch: dict[str, int]
     seconds: dict[str, float]
     multiply_adds: dict[str, int] = field(default_factory=dict)
+
+
+def nearest(table: Mapping[str, int], count: int) -> int:
+    """Return the steps of the smallest listed number of labels that is not below `count`.
+
+    Splits and folds hold a few labels more or less than the one that was planned with.
+
+    Examples
+    --------
+    >>> nearest({"40": 5, "48": 6}, 47), nearest({"40": 5, "48": 6}, 51)
+    (6, 6)
+    """
+    listed = sorted(int(n) for n in table)
+    return table[str(next((n for n in listed if n >= count), listed[-1]))]
 
 
 def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration) -> Steps:
