@@ -86,7 +86,12 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     arms: flag.Arms = None,
     baseline: flag.Baseline = None,
     labels: flag.LabelsList = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Draws of labels.")] = 5,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Draws of labels; of a cross-validation its repeats."
+        ),
+    ] = 5,
     pretraining_seeds: Annotated[
         int,
         typer.Option(
@@ -95,6 +100,16 @@ def compare(  # noqa: PLR0913 - one parameter a flag
             help="Pre-trainings of each method, each on a split of its own if none was given.",
         ),
     ] = 2,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            show_default=False,
+            help="Folds of a cross-validation over the labelled images; 0 for random splits. "
+            "Default: 5 where the labels are too few for a test split and none was given.",
+        ),
+    ] = None,
     seed: flag.Seed = 0,
     budget: Annotated[
         str,
@@ -171,6 +186,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
                 arms=names_list(arms),
                 baseline=baseline,
                 metric=metric,
+                folds=folds,
                 resume=flag.asked(resume),
                 workers=workers if workers > 1 else None,
                 list_cells=list_cells or None,

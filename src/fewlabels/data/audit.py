@@ -141,7 +141,8 @@ def _label_warnings(dataset: Dataset, counts: np.ndarray) -> list[str]:
 def _split_warnings(dataset: Dataset) -> list[str]:
     """Warn of classes missing from a split and of images that no split uses."""
     warnings = []
-    for split in ("train", "test") if dataset.classes else ():
+    read = ("train",) if dataset.folds else ("train", "test")  # folds are the test sets
+    for split in read if dataset.classes else ():
         seen = np.bincount(dataset.labels[dataset.labelled_rows(split)])
         seen = np.pad(seen, (0, len(dataset.classes) - len(seen)))
         absent = [escape(n) for n, c in zip(dataset.classes, seen, strict=True) if not c]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.core.errors import DataError, UsageError
-from fewlabels.data import audit, labels, splits
+from fewlabels.data import audit, folds, labels, splits
 from fewlabels.data import leaks as copies
 from fewlabels.data.listing import Strings, escape
 from fewlabels.data.manifest import Digests, Manifest, assemble
@@ -22,6 +22,7 @@ from fewlabels.data.store import Store, open_store
 from fewlabels.data.survey import auto_size, survey
 
 CROP_MARGIN = 1.14  # room for a crop to move in
+WHOLE = -1  # the "split" of a cross-validation in which no fold is the test set
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ class Dataset:
         ``drop``, ``keep`` or ``stop``.
     target : str or None
         For regression, the column of the numbers.
+    folds : int
+        Folds of a cross-validation over the labelled images; 0 where images are split.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Dataset:
     split_seed: int = 0
     leak_policy: str = "drop"
     target: str | None = None
+    folds: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,6 +143,25 @@ class Dataset:
             return self.labelled_rows(split)
         return np.flatnonzero(self.split == splits.TRAIN)
 
+    @cached_property
+    def pretrains_apart(self) -> bool:
+        """Whether pre-training takes the unlabelled images alone.
+
+        So it is in a cross-validation, since one encoder is then honest in every fold; but where
+        they are fewer than the labelled ones, each fold pre-trains on all it may see.
+        """
+        count = np.count_nonzero((self.split == splits.TRAIN) & ~self.known)
+        return bool(self.folds > 0 and count >= len(self.tested_rows()))
+
+    def pretraining_rows(self) -> np.ndarray:
+        """Return the sorted int64 rows that encoders learn from without labels."""
+        rows = self.rows("train")
+        return rows[~self.known[rows]] if self.pretrains_apart else rows
+
+    def tested_rows(self) -> np.ndarray:
+        """Return the sorted int64 rows that are test images: in a cross-validation every label."""
+        return np.flatnonzero(self.known & self.store.ok) if self.folds else self.rows("test")
+
     def labelled_rows(self, split: str) -> np.ndarray:
         """Return the sorted int64 rows of a split whose label (or target) is known."""
         return np.flatnonzero((self.split == splits.NAMES.index(split)) & self.known)
@@ -165,17 +188,53 @@ class Dataset:
         return labels.draw(codes, self.labelled_rows("train"), self.content, shots, seed)
 
     def with_split(self, seed: int) -> Dataset:
-        """Return the data set under another random split; itself where test was given."""
+        """Return the data set under another random split; itself where test was given.
+
+        In a cross-validation seeds count folds: of the first dealing, then of the next.
+        """
         if self.splits_given or seed == self.split_seed:
             return self
         return self._split(seed)
 
+    def with_folds(self, count: int) -> Dataset:
+        """Return the data set for a cross-validation, as yet with every labelled image in train.
+
+        `with_split` then makes a fold the test set.
+        """
+        return replace(self, folds=count, splits_given=False)._split(WHOLE)
+
     def _split(self, seed: int, progress: Progress | None = None) -> Dataset:
         """Return the data set with the splits of `seed`, and leaks dealt with."""
         known = self.known & self.store.ok
+        if self.folds:
+            return self._fold(known, seed)
         assigned = splits.assign(self.keys, self.source.splits, seed, labelled=known)
         assigned[~self.store.ok] = splits.OUT
         leaks = copies.find(self.store, assigned, progress)
+        settled = copies.settle(assigned, leaks, self.leak_policy, self.source.paths)
+        return replace(self, split_seed=seed, assigned=assigned, split=settled, leaks=leaks)
+
+    def _fold(self, known: np.ndarray, seed: int) -> Dataset:
+        """Return the data set with a fold as the test set, and leaks dealt with.
+
+        Every labelled image is a test image of some fold, so unlabelled copies of one are no
+        training images of any.
+        """
+        assigned = folds.assign(self.keys, self.source.splits, known)
+        assigned[~self.store.ok] = splits.OUT
+        leaks = copies.find(self.store, assigned)
+        settled = copies.settle(assigned, leaks, self.leak_policy, self.source.paths)
+        rows = np.flatnonzero(known)
+        if seed == WHOLE:
+            split = settled.copy()
+            split[rows] = splits.TRAIN
+            return replace(self, split_seed=seed, assigned=assigned, split=split, leaks=leaks)
+        dealing, place = divmod(seed, self.folds)
+        keys, truth = [self.keys[int(row)] for row in rows], self.truth[rows]
+        dealt = folds.deal(keys, truth, dealing, self.folds, classes=len(self.classes))
+        assigned = settled.copy()
+        assigned[rows] = np.where(dealt == place, splits.TEST, splits.TRAIN)
+        leaks = copies.find(self.store, assigned)
         settled = copies.settle(assigned, leaks, self.leak_policy, self.source.paths)
         return replace(self, split_seed=seed, assigned=assigned, split=settled, leaks=leaks)
 

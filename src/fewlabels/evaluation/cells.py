@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewlabels.evaluation.components import Components, Repeats
+from fewlabels.evaluation.crossvalidation import ONE_ENCODER, cross_validated
 from fewlabels.evaluation.intervals import (
     OVERLAP,
     Estimate,
@@ -56,6 +57,8 @@ class Design:
     all_labels : bool
         Whether all labels there are were used, no draw of them (``shots`` is 0): splits then
         share most of their labels as well.
+    folds : int
+        Where the splits are the folds of a repeated cross-validation: how many a repeat has.
     """
 
     kind: Literal["given", "repeated"]
@@ -64,6 +67,20 @@ class Design:
     pretraining_seeds: int
     overlap: float = OVERLAP
     all_labels: bool = False
+    folds: int = 0
+
+
+def cross_validation(folds: int, splits: int, repeats: int, encoders: int) -> Design:
+    """Return the design of a repeated cross-validation.
+
+    Parameters
+    ----------
+    folds, splits, repeats, encoders : int
+        Folds of a repeat, and of all; repeats; pre-training seeds.
+    """
+    # Whatever the number of labels drawn: they come from the same few.
+    overlap = 1 / (folds - 1)
+    return Design("repeated", splits, repeats, encoders, overlap, all_labels=True, folds=folds)
 
 
 def select(cells: Iterable[Cell], arm: str, shots: int, metric: str) -> list[Cell]:
@@ -84,7 +101,7 @@ def shots_of(cells: Iterable[Cell], arm: str) -> list[int]:
     return sorted({c["shots"] for c in cells if c["arm"] == arm})
 
 
-def design_of(cells: Sequence[Cell], *, overlap: float = OVERLAP) -> Design:
+def design_of(cells: Sequence[Cell], *, overlap: float = OVERLAP, folds: int = 0) -> Design:
     """Return the design that the streams of the cells follow.
 
     Parameters
@@ -93,9 +110,14 @@ def design_of(cells: Sequence[Cell], *, overlap: float = OVERLAP) -> Design:
         All cells of the comparison, failed ones included.
     overlap : float
         ``n_test / n_train`` of one split.
+    folds : int
+        Of a cross-validation.
     """
     streams = [c["streams"] for c in cells]
     splits = {s.get("split") for s in streams}
+    if folds:
+        seeds = {s["pretraining"] for s in streams if _pretraining(s) is not None}
+        return cross_validation(folds, len(splits), len({s["labels"] for s in streams}), len(seeds))
     encoders = {(s.get("split"), s["pretraining"]) for s in streams if _pretraining(s) is not None}
     return Design(
         kind="repeated" if len(splits) > 1 else "given",
@@ -172,8 +194,11 @@ def _groups(scores: dict[Key, float], place: int) -> list[Floats]:
     return [np.array(groups[s], dtype=np.float64) for s in sorted(groups, key=str)]
 
 
-def repeats_of(scores: dict[Key, float]) -> Repeats:
+def repeats_of(scores: dict[Key, float], *, folds: int = 0) -> Repeats:
     """Return how many splits, pre-trainings and label draws some scores rest on."""
+    if folds:  # a draw of labels is a repeat of the cross-validation
+        draws, seeds = ({key[i] for key in scores} - {None} for i in (_DRAW, _PRETRAINING))
+        return Repeats(len({key[0] for key in scores}), len(seeds), len(draws))
     return Repeats(
         splits=len({key[0] for key in scores}),
         pretraining=len({(key[0], key[2]) for key in scores if key[2] is not None}),
@@ -201,6 +226,15 @@ def model_mean(
     """
     if not scores:
         return None
+    if design.folds:
+        return cross_validated(
+            [group.mean() for group in _groups(scores, 0)],
+            encoders=[group.mean() for group in _groups(scores, _PRETRAINING)],
+            overlap=design.overlap,
+            image_variance=_image_variance(images),
+            note=ONE_ENCODER if len({key[2] for key in scores} - {None}) == 1 else "",
+            alpha=alpha,
+        )
     if design.kind == "repeated":
         return clustered(
             _groups(scores, 0),
@@ -213,7 +247,7 @@ def model_mean(
     shared = next(iter((images or {}).values()), None)
     notes = []
     if len({k[2] for k in scores} | {None}) == 2:
-        notes.append("one pre-training seed: the interval does not cover pre-training randomness")
+        notes.append(ONE_ENCODER)
     if shared is None:
         notes.append("the interval does not cover the choice of test images")
     if dropped:

@@ -199,7 +199,8 @@ def more(
         with which the smallest detectable difference is no larger than `difference`;
         ``both``: of draws and pre-training seeds together. None where that takes more than
         `MOST`, where the cells do not tell, and where a design has no such repetitions (a
-        split of its own comes with a pre-training of its own).
+        split of its own comes with a pre-training of its own; a draw of a cross-validation is
+        a repeat of it).
     """
 
     def search(known: float, step: tuple[float, int, float]) -> int | None:
@@ -211,6 +212,9 @@ def more(
             return None
         return _first(abs(difference), planned(np.arange(1.0, MOST + 1)), alpha, corrected)
 
+    if design.folds:  # one more repeat brings all of its folds
+        repeats = search(components.splits, (design.folds, 0, 1))
+        return {"draws": repeats, "pretraining": None, "splits": None, "both": None}
     draws = search(components.draws, (0, 0, 1))
     if design.kind == "repeated":
         each = design.draws / max(1, design.splits)

@@ -165,7 +165,7 @@ def compare_arms(
         nan = math.nan
         why, nothing = "no paired cells", (Components(), Repeats(0, 0, 0))
         return Verdict(nan, nan, nan, nan, nan, "undecided", nan, nan, nan, 0, why, *nothing)
-    return _judge(found, repeats_of(pairs), sign, alpha)
+    return _judge(found, repeats_of(pairs, folds=design.folds), sign, alpha)
 
 
 def mean_interval(

@@ -15,7 +15,14 @@ from fewlabels.models.classifier import Saved
 from fewlabels.pipeline.copies import scored
 from fewlabels.pipeline.keys import test_key
 from fewlabels.pipeline.stages import score
-from fewlabels.pipeline.starts import in_format, open_model, sized, split_seed, stored_options
+from fewlabels.pipeline.starts import (
+    in_format,
+    open_model,
+    sized,
+    split_seed,
+    stored_folds,
+    stored_options,
+)
 from fewlabels.pipeline.task import Task, open_task
 from fewlabels.results.ledger import look, looks
 from fewlabels.results.runfolder import RunFolder
@@ -115,7 +122,9 @@ def open_stored(
         raise DataError(
             error.code, error.message, "--data DATA, where the images are now"
         ) from None
-    return in_format(task.with_split(split_seed(config)), saved, str(folder))
+    folds = 0 if data else stored_folds(folder)
+    split = task.with_folds(folds) if folds else task.with_split(split_seed(config))
+    return in_format(split, saved, str(folder))
 
 
 def held_out(dataset: Dataset, saved: Saved, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -126,8 +135,15 @@ def held_out(dataset: Dataset, saved: Saved, split: str) -> tuple[np.ndarray, np
     ModelError
         As `in_order_of`.
     DataError
-        No image of the split has a label.
+        No image of the split has a label, or the model has learned from every label.
     """
+    if dataset.folds:
+        raise DataError(
+            "data.all_trained",
+            f"the model has learned from every labelled image of {dataset.name}; what it scores on "
+            "others was measured by cross-validation and is in its report",
+            "--data OTHER, with labelled images of its own",
+        )
     ordered = in_order_of(dataset, saved)
     rows = ordered.rows(split)
     if not len(rows):

@@ -165,7 +165,8 @@ def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
     run.write_config(config)
     if not stored.exists():
         machine = {"device": task.device.type, "bf16": has_bf16(task.device)}
-        run.write_json("data.json", {"key": key, "name": task.dataset.name, **machine})
+        folds = {"folds": task.dataset.folds} if task.dataset.folds else {}
+        run.write_json("data.json", {"key": key, "name": task.dataset.name, **machine, **folds})
     task.dataset.manifest.save(run.path / "manifest.parquet")
     for name, text in health_tables(task.dataset).items():
         run.write_bytes(name, text)

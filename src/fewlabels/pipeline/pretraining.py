@@ -199,7 +199,7 @@ def pretrain_in(
 
 def keep_paintings(place: Path, task: Task, method: Method) -> None:
     """Write ``figures/paintings.npz`` and ``.png``: what a method makes of training images."""
-    rows = task.dataset.rows("train")
+    rows = task.dataset.pretraining_rows()
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), IMAGES)).astype(np.int64)]
     found = paintings(method, load(task.dataset.store, rows, task.device))
     if found:

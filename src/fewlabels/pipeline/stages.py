@@ -139,7 +139,7 @@ def pretrain_batches(task: Task, method: str, seed: int, labels: int | None = No
     DataError
         With fewer than two training images.
     """
-    rows = task.dataset.rows("train")
+    rows = task.dataset.pretraining_rows()
     if method in LABELLED:
         rows = learned_rows(task, labels, seed)
     if len(rows) < 2:

@@ -13,6 +13,7 @@ from fewlabels.models.published import Published, find, format_for, is_timm_fold
 from fewlabels.models.taps import untapped
 from fewlabels.models.vision import is_vision
 from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_weights
+from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.progress import Reporter
 
@@ -83,6 +84,12 @@ def split_seed(config: dict[str, Any]) -> int:
     if config.get("verb") in ("run", "compare"):
         return 1_000 * int(settings.get("seed", 0))  # as `fewlabels.study.plan.make_units`
     return int(config.get("split_seed", 0))
+
+
+def stored_folds(folder: Path) -> int:
+    """Return into how many folds a comparison dealt its labelled images; 0 where into none."""
+    about = folder / "data.json"
+    return int(read_json(about).get("folds", 0)) if about.exists() else 0
 
 
 def stored_options(config: dict[str, Any], folder: Path) -> DataOptions:

@@ -100,6 +100,11 @@ class Task:
             return self
         return replace(self, dataset=dataset, pictures=measure_pictures(dataset))
 
+    def with_folds(self, count: int) -> Task:
+        """Return the task for a cross-validation; see `Dataset.with_folds`."""
+        dataset = self.dataset.with_folds(count)
+        return replace(self, dataset=dataset, pictures=measure_pictures(dataset))
+
 
 def open_task(options: DataOptions, *, policy: str, device: str, reporter: Reporter) -> Task:
     """Open the data and settle picture format, policy, device and precision.
@@ -185,7 +190,7 @@ def measure_pictures(dataset: Dataset) -> Pictures:
     """Return the picture format, with mean and std of an even sample of the training images."""
     size, channels = dataset.pictures_size, dataset.channels
     raw = Pictures(size, channels, (0.0,) * channels, (1.0,) * channels)
-    rows = dataset.rows("train")
+    rows = dataset.pretraining_rows()
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), STATISTICS_IMAGES)).astype(np.int64)]
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for start in range(0, len(rows), 256):

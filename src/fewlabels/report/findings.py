@@ -99,6 +99,8 @@ def headline(comparison: Comparison) -> Record:
                 [
                     _detectable(comparison.measure, primary),
                     primary.get("outlook"),
+                    primary.get("unseen"),
+                    _folded(comparison),
                     copies.compared(comparison),
                 ],
             )
@@ -106,6 +108,19 @@ def headline(comparison: Comparison) -> Record:
         "strip": strip(comparison.measure, primary, reach(comparison.measure, [primary])),
         "pair": (comparison.title(primary.get("arm")), comparison.title(primary.get("baseline"))),
     }
+
+
+def _folded(comparison: Comparison) -> str:
+    """Return how a cross-validation used the images, in words; nothing of other comparisons."""
+    design = record(comparison.found.get("design"))
+    if not design.get("folds"):
+        return ""
+    times = words.count(design.get("draws"))
+    return (
+        f"There is no test split: this is {design['folds']}-fold cross-validation over all "
+        f"{words.count(design.get('images_test'))} labelled images, repeated {times} times. "
+        "The folds overlap, and the interval is wider for it."
+    )
 
 
 def _sentence(comparison: Comparison) -> str:

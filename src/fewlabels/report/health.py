@@ -151,9 +151,11 @@ def settings(folder: Folder) -> Record:
 
 
 def _design(design: Record) -> list[tuple[str, str]]:
+    folds = design.get("folds")
     names = (
-        ("splits", "random splits"),
-        ("draws", "draws of labels"),
+        ("folds", "folds"),
+        ("splits", "folds in all" if folds else "random splits"),
+        ("draws", "repeats" if folds else "draws of labels"),
         ("pretraining_seeds", "pre-training seeds"),
         ("images_train", "images to train on"),
         ("images_test", "test images"),

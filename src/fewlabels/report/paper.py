@@ -214,10 +214,13 @@ def _design(comparison: Comparison) -> str:
     on = "the split it came with" if design.get("splits_given") else f"{splits} random splits"
     seeds = words.count(design.get("pretraining_seeds"))
     crossed = "crossed with" if design.get("splits_given") else "dealt out over"
+    drawn = "draws of labels"
+    if design.get("folds"):
+        on, drawn = f"{design['folds']}-fold cross-validation", "repeats"
     parts = [
         f"{comparison.found.get('name') or 'Data'}: {words.count(design.get('images_test'))} test "
         f"and {words.count(design.get('images_train'))} training images, {on}",
-        f"{words.count(design.get('draws'))} draws of labels {crossed} {seeds} pre-training seeds",
+        f"{words.count(design.get('draws'))} {drawn} {crossed} {seeds} pre-training seeds",
         f"budget of each training {words.budget(design.get('budget'))}, pre-training included",
         f"{environment.get('machine') or 'unknown machine'}, {environment.get('device') or 'cpu'}",
         f"fewlabels {environment.get('fewlabels') or words.MISSING}",

@@ -309,6 +309,19 @@ class VerdictRow(Bounded):
     repeats: Repeated | None = None
     more: More | None = None
     reason: Reason | None = None
+    unseen: str | None = None
+
+
+class Layout(Record):
+    """How the cells of a comparison were repeated."""
+
+    splits: int | None = None
+    draws: int | None = None
+    pretraining_seeds: int | None = None
+    images_train: int | None = None
+    images_test: int | None = None
+    folds: int | None = None
+    folded_because: str | None = None
 
 
 class SavingRow(Bounded):

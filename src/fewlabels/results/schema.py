@@ -23,6 +23,7 @@ from fewlabels.results.rows import (
     Forecast,
     Interval,
     LabelConflict,
+    Layout,
     Leak,
     Likeness,
     ListedCell,
@@ -191,6 +192,7 @@ class Comparison(Versioned):
     looks_at_test: int | None
     missing: list[MissingCell] = Field(default_factory=list)
     without_near_duplicates: ComparedWithoutCopies | None = None
+    design: Layout | None = None
 
 
 class CellsResult(Versioned):

@@ -11,6 +11,7 @@ from fewlabels.evaluation.folds import FOLDS
 from fewlabels.pipeline.stages import finetune_steps
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import Arm
+from fewlabels.study.folding import count_encoders, images_of
 from fewlabels.study.paces import Costs, backbone_of
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit
 from fewlabels.study.precision import precision
@@ -58,7 +59,7 @@ def share_out(
     seconds *= 1 - CLOSING
     starts = {(a.method, backbone_of(a, task)) for a in arms if a.start != "pixels"}
     pairs = [pair for pair in starts if pair[0]]
-    pretrainings = len(units) * len(pairs)
+    pretrainings = count_encoders(units) * len(pairs)
     fixed = len(units) * sum(costs.extraction.get(name, 0.0) for _, name in starts)
     fixed += sum(_fit_seconds(task, a, units, settings, costs) for a in arms if not a.trains)
     trained = sum(_fit_seconds(task, a, units, settings, costs) for a in arms if a.trains)
@@ -68,7 +69,7 @@ def share_out(
         costs = replace(costs, share=max(0.0, room / trained))
     trains = any(a.trains and a.method for a in arms)
     transfers = [costs.transfer(name, trains=trains) for _, name in pairs]
-    left = (seconds - fixed - costs.share * trained) / max(1, len(units))
+    left = (seconds - fixed - costs.share * trained) / max(1, count_encoders(units))
     cell = (left + sum(transfers)) / max(1, len(pairs))
     share = cell - max(transfers, default=0.0)
     if costs.share < LEAST_SHARE or share < 1.0:
@@ -117,7 +118,8 @@ def dry_plan(
 ) -> dict[str, Any]:
     """Return what a comparison would do: stages, steps, seconds, disk."""
     rows: list[dict[str, Any]] = []
-    total = 0.0
+    total, times = 0.0, count_encoders(units)
+    apart = task.dataset.folds > 0 and not units[0].shared
     for pair, count in steps.pretrain.items():
         seconds = count * steps.seconds.get(f"pretrain:{pair}", float("nan"))
         rows.append(
@@ -125,15 +127,15 @@ def dry_plan(
                 "stage": f"pretrain {pair}",
                 "steps": count,
                 "seconds": seconds,
-                "note": f"{len(units)} times, one a pre-training seed",
+                "note": f"{times} times, one a {'fold' if apart else 'pre-training seed'}",
             }
         )
-        total += seconds * len(units)
+        total += seconds * times
     for arm in arms:
         for shots in settings.labels or (OWN_LABELS,):
             rows.append(_arm_row(task, arm, shots, units, steps))
             total += rows[-1]["seconds"]
-    disk = len(steps.pretrain) * len(units) * 8 + len(rows) * len(task.dataset.rows("test")) / 1e5
+    disk = len(steps.pretrain) * times * 8 + len(rows) * images_of(task)[1] / 1e5
     return {
         "schema": 1,
         "plan": rows,
@@ -164,6 +166,8 @@ def _arm_row(
 
 def precision_note(units: Sequence[Unit], *, given: bool) -> str:
     """Say before the run what it cannot see."""
+    if units[0].shared and count_encoders(units) < 2:
+        return "one pre-training seed: intervals will not cover the randomness of pre-training"
     if not given and len(units) < 3:
         return f"{len(units)} splits leave wide intervals: only large differences will be decided"
     if given and len(units) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     Returns
     -------
     dict or None
-        As `evaluate`; None where nothing was chosen.
+        As `evaluate`; None where nothing was chosen, and of a cross-validation, whose last
+        classifier learns from every label and has no test image left.
     """
     shots = max(comparison.shots)
     chosen = [c for c in comparison.choices if c["shots"] == shots]
@@ -37,14 +39,14 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     reporter.say(f"best at {shots or 'all'} labels: {chosen[0]['name']} ({chosen[0]['reason']})")
     arm = next(a for a in comparison.arms if a.name == chosen[0]["name"])
     unit, draw = comparison.units[0], comparison.units[0].draws[0]
-    task = comparison.task.with_split(unit.split)
+    task = comparison.own(unit)
+    if comparison.task.dataset.folds:  # what was measured on folds is fitted to all labels
+        task = replace(comparison.task, pictures=task.pictures)
     rows = comparison.rows(task, shots, draw)
     encoder = open_encoder(task, arm, unit, comparison.steps, rows, run.path, reporter)
     task = task_of(arm, encoder, task)
     seed = training_seed(arm, shots, unit, draw)
     classifier = fit(task, arm, encoder, rows, comparison.steps, seed).classifier
-    test = task.dataset.rows("test")
-    predictions = score(task, classifier, test)
     save_model(
         run.path / "model",
         classifier.backbone,
@@ -55,8 +57,12 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
         **task.goal.model,
         grid=classifier.grid,
     )
-    run.write_json("mistakes.json", task.goal.mistakes(test, predictions))
+    test = rows[:0] if task.dataset.folds else task.dataset.rows("test")
     _write_map(run, task, classifier, encoder, rows, test)
+    if not len(test):
+        return None
+    predictions = score(task, classifier, test)
+    run.write_json("mistakes.json", task.goal.mistakes(test, predictions))
     scores = scored(task.dataset, test, predictions)
     return {"schema": 1, "run": str(run.path), "split": "test", **scores, "looks_at_test": None}
 

@@ -31,6 +31,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     backbone: str = "auto",
     device: str = "auto",
     select: str = "first",
+    folds: int | None = None,
     out: Path | None = None,
     resume: str = "auto",
     dry_run: bool = False,
@@ -57,7 +58,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
     labels : sequence of int, optional
         Labels per class (for numbers, in all) that stay visible; by default the labels there are.
     seeds : int
-        Draws of labels.
+        Draws of labels; in a cross-validation its repeats, each with a draw of its own.
     pretraining_seeds : int
         Pre-trainings of each method; where the data came without a test split, each has a
         random split of its own, and the draws are dealt out among them.
@@ -76,6 +77,9 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         Augmentation, network and device; ``auto`` chooses.
     select : {"first", "all", "none"}
         Choose the best arm on the first draw of labels, on every one, or not at all.
+    folds : int, optional
+        Of a repeated cross-validation over the labelled images; 0 for random splits instead. By
+        default 5 where the data came without a test split and a random one would be too small.
     out : Path, optional
         The folder; an interrupted comparison there goes on, a finished one is returned.
     resume : {"auto", "never"}
@@ -123,6 +127,7 @@ def compare(  # noqa: PLR0913 - flat settings, as the command line gives them
         device,
         select,
         imbalance,
+        folds,
     )
     parse_duration(budget)
     request = Request(options, settings, out and Path(out), resume, command, reporter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +14,7 @@ from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.study.copies import without_copies
+from fewlabels.study.folding import count_encoders, images_of, reason
 from fewlabels.study.grid import Comparison
 from fewlabels.study.summary import summarise
 from fewlabels.training.durations import parse_duration
@@ -23,7 +23,8 @@ from fewlabels.training.durations import parse_duration
 def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, Any]:
     """Sum the cells up, write ``comparison.json`` and return it."""
     task, settings = comparison.task, comparison.settings
-    test, train = len(task.dataset.rows("test")), len(task.dataset.rows("train"))
+    train, test = images_of(task)
+    folds = task.dataset.folds
     last = [choice for choice in comparison.choices if choice["shots"] == max(comparison.shots)]
     found = summarise(
         comparison.cells,
@@ -31,8 +32,10 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         comparison.declared,
         baseline=settings.baseline,
         overlap=test / max(train, 1),
+        folds=folds,
         cell_folder=run.path / "cells",
-        chosen=last[0]["name"] if last else None,
+        # The labels that a choice is made on are test images of other folds.
+        chosen=last[0]["name"] if last and not folds else None,
         classes=task.num_classes,
     )
     result = {
@@ -57,8 +60,10 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "choices": comparison.choices,
         "design": {
             "splits": len({unit.split for unit in comparison.units}),
-            "draws": len({(u.split, d) for u in comparison.units for d in u.draws}),
-            "pretraining_seeds": len(comparison.units),
+            "draws": len({(0 if folds else u.split, d) for u in comparison.units for d in u.draws}),
+            "pretraining_seeds": count_encoders(comparison.units),
+            "folds": folds or None,
+            "folded_because": reason(task, settings.folds) or None,
             "budget": settings.budget,
             "budget_seconds": _seconds(settings.budget),
             "images_train": train,
@@ -69,7 +74,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "environment": describe(str(task.device)),
         "config": {**asdict(settings), "plan": asdict(comparison.steps)},
         "seconds": sum(c["transfer_seconds"] for c in comparison.cells if not c["failed"])
-        + _pretraining_seconds(comparison.cells),
+        + _pretraining_seconds(comparison),
         "looks_at_test": _looks(run, comparison),
         "warnings": [*task.dataset.report["warnings"], *dict.fromkeys(comparison.warnings)],
     }
@@ -90,14 +95,16 @@ def _looks(run: RunFolder, comparison: Comparison) -> int | None:
     return look(test_key(comparison.task), f"compare {comparison.task.dataset.name}")
 
 
-def _pretraining_seconds(cells: Sequence[dict[str, Any]]) -> float:
+def _pretraining_seconds(comparison: Comparison) -> float:
     """Return the seconds of all pre-trainings, each counted once."""
+    sharing = {unit.split for unit in comparison.units if unit.shared}
     seen: dict[tuple[Any, ...], float] = {}
-    for cell in cells:
+    for cell in comparison.cells:
         if not cell["failed"] and cell["pretrain_seconds"]:
             streams = cell["streams"]
+            split = "all" if streams["split"] in sharing else streams["split"]
             method = cell["arm"].partition("+")[0]
-            seen[method, streams["split"], streams["pretraining"]] = cell["pretrain_seconds"]
+            seen[method, split, streams["pretraining"]] = cell["pretrain_seconds"]
     return sum(seen.values())
 
 

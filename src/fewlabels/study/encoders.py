@@ -214,7 +214,7 @@ def pretraining_steps(arm: Arm, task: Task, steps: Steps) -> int:
 def encoder_place(folder: Path, arm: Arm, task: Task, unit: Unit) -> Path:
     """Return where the encoder that an arm pre-trains in a unit is kept."""
     name = pick_backbone(arm.backbone, task)
-    return folder / "encoders" / f"{arm.method}-{name}-{unit.split}-{unit.pretraining}"
+    return folder / "encoders" / f"{arm.method}-{name}-{unit.encoder}"
 
 
 def warning_of(folder: Path, arm: Arm, task: Task, unit: Unit) -> str | None:

@@ -38,11 +38,25 @@ class Unit:
         Seeds of the two streams.
     draws : tuple of int
         Seeds of the label draws.
+    shared : bool
+        Whether its encoders are those of other splits with this pre-training seed.
     """
 
     split: int
     pretraining: int
     draws: tuple[int, ...]
+    shared: bool = field(default=False, repr=False)
+
+    @property
+    def encoder(self) -> str:
+        """Return the seeds that name its encoders: of the split, where it has its own, and theirs.
+
+        Examples
+        --------
+        >>> Unit(7, 1, (0,)).encoder, Unit(7, 1, (0,), shared=True).encoder
+        ('7-1', 'all-1')
+        """
+        return f"{'all' if self.shared else self.split}-{self.pretraining}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fewlabels.evaluation.cells import Design
+from fewlabels.evaluation.cells import Design, cross_validation
 from fewlabels.evaluation.planning import TYPICAL, prospect, typical
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import Arm, headline
+from fewlabels.study.folding import count_encoders, images_of
 from fewlabels.study.plan import OWN_LABELS, Unit
 from fewlabels.study.settings import Settings, label_count
 from fewlabels.study.summary import pairs_judged
@@ -42,8 +43,9 @@ def precision(
     found["useless"] = False
     if settings.metric not in SHARES:
         return {**found, "said": f"no typical spread of {settings.metric} is known"}
-    design = replace(planned_design(task, units), all_labels=shots == (OWN_LABELS,))
-    images = len(task.dataset.rows("test"))
+    planned = planned_design(task, units)
+    design = replace(planned, all_labels=planned.all_labels or shots == (OWN_LABELS,))
+    images = images_of(task)[1] // max(1, planned.folds)
     each = min(shots) or max(1, label_count(task, OWN_LABELS) // task.num_classes)
     spreads = [typical(name, each) for name in TYPICAL]
     first = [prospect(design, spread, images) for spread in spreads]
@@ -69,8 +71,13 @@ def planned_design(task: Task, units: Sequence[Unit]) -> Design:
     """Return how the cells of some units will be repeated."""
     draws = len({(unit.split, draw) for unit in units for draw in unit.draws})
     splits = len({unit.split for unit in units})
-    overlap = len(task.dataset.rows("test")) / max(1, len(task.dataset.rows("train")))
-    return Design("repeated" if splits > 1 else "given", splits, draws, len(units), overlap)
+    folds, encoders = task.dataset.folds, count_encoders(units)
+    if folds:
+        repeats = len({draw for unit in units for draw in unit.draws})
+        return cross_validation(folds, splits, repeats, encoders)
+    train, test = images_of(task)
+    overlap = test / max(1, train)
+    return Design("repeated" if splits > 1 else "given", splits, draws, encoders, overlap)
 
 
 def _both(values: Sequence[float]) -> str:

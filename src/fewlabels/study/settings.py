@@ -13,6 +13,7 @@ from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.study.arms import DEFAULT_ARMS, Arm, parse_arms
 from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.encoders import refuse_misfits
+from fewlabels.study.folding import fold, fold_units, folds_given
 from fewlabels.study.given import open_given
 from fewlabels.study.paces import measure_costs
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, settle_steps
@@ -38,6 +39,7 @@ class Settings:
     device: str = "auto"
     select: str = "first"  # choose the best arm on the "first" draw, on "all", or on "none"
     imbalance: str = "none"
+    folds: int | None = None  # of a cross-validation; 0 for none, None where it is due
 
 
 def metric_of(metric: str | None, target: str | None) -> str:
@@ -71,7 +73,8 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         arms = [with_backbone(arm, settings.backbone) for arm in arms]
     task = open_task(options, policy=settings.policy, device=settings.device, reporter=reporter)
     task.goal.require()
-    if not len(task.dataset.rows("test")):
+    task = fold(task, settings.folds, reporter)
+    if not task.dataset.folds and not len(task.dataset.rows("test")):
         raise DataError(
             "data.test",
             "no labelled image fell into the test split, so nothing could be proved",
@@ -80,7 +83,7 @@ def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tup
         )
     if settings.labels:
         task.goal.refuse_shortage(max(settings.labels))
-    opened = [open_arm(arm, options, settings, reporter) for arm in arms]
+    opened = [folds_given(open_arm(arm, options, settings, reporter), task) for arm in arms]
     refuse_misfits(task, opened)
     return task, opened
 
@@ -104,6 +107,13 @@ def open_arm(arm: Arm, options: DataOptions, settings: Settings, reporter: Repor
 
 def lay_out(task: Task, settings: Settings) -> list[Unit]:
     """Return the units: which pre-training seed meets which split and which label draws."""
+    if task.dataset.folds:
+        return fold_units(
+            task,
+            repeats=settings.seeds,
+            pretraining_seeds=settings.pretraining_seeds,
+            seed=settings.seed,
+        )
     return make_units(
         given=task.dataset.splits_given,
         draws=settings.seeds,

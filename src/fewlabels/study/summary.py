@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from fewlabels.study.reasons import Reasons
 PLAIN = ("mean", "pixels", "pixels+spreading", "random+features", "autoencoder+features")
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - what the numbers rest on, each by its name
     cells: Sequence[dict[str, Any]],
     arms: Sequence[Arm],
     declared: Mapping[str, Any],
@@ -35,6 +36,7 @@ def summarise(
     cell_folder: Path,
     chosen: str | None = None,
     classes: int | None = None,
+    folds: int = 0,
 ) -> dict[str, Any]:
     """Return the statistical part of ``comparison.json``.
 
@@ -50,10 +52,12 @@ def summarise(
         The arm chosen within the label budget; test images had no part in that.
     classes : int, optional
         Their number; by it the forecast knows what guessing scores.
+    folds : int
+        Of a cross-validation.
     """
     names = [arm.name for arm in arms]
     metric = str(declared["metric"])
-    design = design_of(cells, overlap=overlap)
+    design = design_of(cells, overlap=overlap, folds=folds)
     images = _image_scores(cells, cell_folder)
     table = []
     for other, judged in pairs_judged(names, str(declared["arm"]), baseline, chosen):
@@ -83,11 +87,12 @@ def summarise(
         "primary": None,
     }
     if primary is not None:
-        count = _test_images(images, primary)
+        count = _test_images(images, primary, folds)
         result["primary"] = {
             **primary,
             "sentence": sentence(primary),
-            "outlook": outlook(primary, count),
+            "outlook": outlook(primary, count, folds=folds),
+            "unseen": unseen(primary, count, folds=folds),
         }
     return result
 
@@ -128,10 +133,14 @@ def _image_scores(cells: Sequence[dict[str, Any]], folder: Path) -> Images:
     }
 
 
-def _test_images(images: Images, row: Mapping[str, Any]) -> int:
+def _test_images(images: Images, row: Mapping[str, Any], folds: int) -> int:
     """Return how many test images a verdict rests on, 0 where that is not known."""
     splits = images.get((row["arm"], row["shots"]), {})
-    return max((len(scores) for scores in splits.values()), default=0)
+    counts: dict[int, int] = {}
+    for split, scores in splits.items():  # the folds of a repeat are one test set
+        repeat = split // folds if folds else split
+        counts[repeat] = counts.get(repeat, 0) + len(scores)
+    return max(counts.values(), default=0)
 
 
 _METRICS = {
@@ -185,7 +194,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     )
 
 
-def outlook(row: Mapping[str, Any], images: int) -> str:
+def outlook(row: Mapping[str, Any], images: int, *, folds: int = 0) -> str:
     """Return in words what a verdict leaves open: of one encoder, or undecided; or "".
 
     Parameters
@@ -194,6 +203,8 @@ def outlook(row: Mapping[str, Any], images: int) -> str:
         With the fields that `planning.add_more` wrote.
     images : int
         Test images.
+    folds : int
+        Of a cross-validation.
 
     Examples
     --------
@@ -202,12 +213,12 @@ def outlook(row: Mapping[str, Any], images: int) -> str:
     'It speaks of one pre-trained encoder: another of the same kind may do otherwise.'
     """
     counts = row["repeats"]
-    alone = counts["splits"] == counts["pretraining"] == 1
+    alone = counts["pretraining"] == 1 and (folds > 0 or counts["splits"] == 1)
     one = "It speaks of one pre-trained encoder: another of the same kind may do otherwise."
-    return " ".join(filter(None, [_to_decide(row, images), one if alone else ""]))
+    return " ".join(filter(None, [_to_decide(row, images, folds), one if alone else ""]))
 
 
-def _to_decide(row: Mapping[str, Any], images: int) -> str:
+def _to_decide(row: Mapping[str, Any], images: int, folds: int = 0) -> str:
     """Return what would probably decide an undecided verdict.
 
     Examples
@@ -219,7 +230,7 @@ def _to_decide(row: Mapping[str, Any], images: int) -> str:
     if row["more"] is None:
         return ""
     named = (
-        ("draws", "draw{} of labels"),
+        ("draws", "repeat{} of the cross-validation" if folds else "draw{} of labels"),
         ("pretraining", "pre-training seed{}"),
         ("splits", "random split{}"),
     )
@@ -229,11 +240,10 @@ def _to_decide(row: Mapping[str, Any], images: int) -> str:
         return f"About {', or '.join(said)}{',' if len(said) > 1 else ''} would probably decide it."
     limit = least_visible(components_of(row).images, row["level"])
     if limit > abs(row["difference"]):
-        unit = _unit(row["metric"])
-        kind = "splits" if row["repeats"]["splits"] > 1 else "seeds"
+        kind = "repeats" if folds else "splits" if row["repeats"]["splits"] > 1 else "seeds"
         return (
             f"No number of {kind} would decide it: with these {images:,} test images differences "
-            f"under {_said(limit, row['metric'])}{unit} cannot be seen."
+            f"under {_least(limit, row['metric'])} cannot be seen."
         )
     if both := row["more"]["both"]:
         return (
@@ -241,6 +251,38 @@ def _to_decide(row: Mapping[str, Any], images: int) -> str:
             f"about {both:,} more of each probably would."
         )
     return "A difference so small would not be decided by a thousand more repetitions."
+
+
+FEW_IMAGES = 300
+"""Test images under which it is always said what they cannot show."""
+
+
+def unseen(row: Mapping[str, Any], images: int, *, folds: int = 0) -> str:
+    """Return in words what the number of test images hides, however often all is repeated.
+
+    Nothing where that is not known, where there are many, and where `outlook` has said it.
+
+    Examples
+    --------
+    >>> row = {"metric": "accuracy", "difference": 0.1, "level": 0.05, "more": None,
+    ...     "repeats": {"pretraining": 2}, "components": {"images": 0.01}}
+    >>> unseen(row, 60, folds=5)
+    '60 test images: differences under 4.9 points cannot be seen.'
+    """
+    limit = least_visible(components_of(row).images, row["level"])
+    said = "cannot be seen" in outlook(row, images, folds=folds)
+    if math.isnan(limit) or not images or said or (images >= FEW_IMAGES and not folds):
+        return ""
+    if row["metric"] not in _PLAIN_NUMBERS:
+        # Of so rare a difference no image would show anything: "the rule of three"
+        # (Hanley and Lippman-Hand 1983), exactly.
+        limit = max(limit, 1 - row["level"] ** (1 / images))
+    least = _least(limit, row["metric"])
+    return f"{images:,} test images: differences under {least} cannot be seen."
+
+
+def _least(limit: float, metric: str) -> str:
+    return _said(limit, metric) + _unit(metric)
 
 
 def _where(shots: int, metric: str) -> str:

@@ -158,7 +158,7 @@ class LiveProbe:
         self.device = device
         self.rows = rows
         self.bf16 = bf16
-        train = dataset.rows("train")
+        train = dataset.pretraining_rows()
         self.sample = train[np.linspace(0, len(train) - 1, min(len(train), IMAGES)).astype(int)]
 
     def __call__(self, encoder: Backbone) -> dict[str, float]:
