@@ -34,6 +34,7 @@ from record import HERE, made, replace
 from fewlabels.core.seeding import stream
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.data.near import find_near
+from fewlabels.data.splits import OUT, TEST, TRAIN
 from fewlabels.evaluation.intervals import wilson
 
 CHANGES = (
@@ -114,11 +115,25 @@ def lay_out(name: str, folder: Path) -> int:
             (folder / split / one).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / split / one / file.name)
     dataset = open_dataset(folder, leaks="keep")
-    alike = np.unique(np.concatenate([dataset.leaks.near.pairs, dataset.leaks.pairs]))
+    pairs = [dataset.leaks.near.pairs, dataset.leaks.pairs, alike_in_test(dataset)]
+    alike = np.unique(np.concatenate(pairs))
     for row in alike.tolist():
         (folder / dataset.source.paths[row]).unlink()
     told.write_text(str(len(alike)))
     return len(alike)
+
+
+def alike_in_test(dataset: Dataset) -> np.ndarray:
+    """Return the pairs within test, or a copy of one would rightly be found to be like the other.
+
+    Two numbers differ in some binary digit: by each, test is parted as if into train and test.
+    """
+    rows, pairs = dataset.rows("test"), []
+    for digit in range(len(rows).bit_length()):
+        split = np.full(len(dataset), OUT, np.int8)
+        split[rows] = np.where(np.arange(len(rows)) >> digit & 1, TEST, TRAIN)
+        pairs.append(find_near(dataset.store, split).pairs)
+    return np.concatenate(pairs)
 
 
 def plant(folder: Path) -> dict[str, str]:

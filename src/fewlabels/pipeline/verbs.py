@@ -35,7 +35,8 @@ def inspect(
     -------
     dict
         ``images``, ``labelled``, ``unlabelled``, ``classes``, ``splits``, ``unreadable``,
-        ``quarantine``, ``duplicates``, ``leaks``, ``imbalance``, ``warnings`` and more.
+        ``quarantine``, ``duplicates``, ``leaks``, ``label_conflicts``, ``imbalance``,
+        ``warnings`` and more.
 
     Raises
     ------
