@@ -3,10 +3,9 @@
     python benchmarks/coverage.py
 
 Cells are drawn under the models that the intervals assume, with sources of variance in several
-proportions, and go through the package's own functions as a comparison's cells do. Repeated
-splits are resampled from finite data sets: a random tenth is tested on, eight tenths are trained
-on, and the truth is that of the population the data sets are drawn from. Takes a
-few minutes; begun again, it goes on.
+proportions, and go through the package's own functions. Repeated splits are resampled from finite
+data sets: a random tenth is tested on, eight tenths are trained on, and the truth is that of the
+population the data sets are drawn from. Takes a few minutes; begun again, it goes on.
 """
 
 from __future__ import annotations
@@ -16,13 +15,16 @@ import math
 import sys
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 from record import HERE, MADE, Rows, fill
 
 from fewlabels.evaluation.cells import Design, Key, model_mean, paired
+from fewlabels.evaluation.components import mean_squares
 from fewlabels.evaluation.intervals import Estimate, wilson
+from fewlabels.evaluation.variances import plus, quantile_of, two_way
 
 COMMAND = "python benchmarks/coverage.py"
 COLUMNS = ("kind", "design", "pretraining", "draws", "splits", "ratio", "images", "trials")
@@ -30,6 +32,7 @@ COLUMNS += ("coverage", "low", "high", "width", *MADE)
 SAME = COLUMNS[:7]
 TRUTH = 0.03
 IMAGES = 300  # test images of a given split
+FROM_CELLS = 20  # trials of a row that go all the way
 POOL = 500  # images of a data set that is split at random
 
 # Standard deviations of seeds, draws and the rest, in points.
@@ -52,30 +55,61 @@ SPLIT_RATIOS = {
 }
 
 
-def crossed_trials(
-    rng: np.random.Generator, shape: tuple[int, int], ratio: str, images: bool, difference: bool
-) -> Iterator[tuple[Estimate | None, float]]:
-    """Yield estimates of given splits: of an arm's mean, or of the difference of two arms."""
-    p, draws = shape
-    seeds_sd, draws_sd, rest_sd = (sd / 100 for sd in RATIOS[ratio])
+class Tables(NamedTuple):
+    """Many comparisons at once: tables ``(trials, P, L)`` and their images' scores."""
+
+    values: np.ndarray
+    scores: np.ndarray | None
+    true: float  # standard deviation of a table's mean
+
+
+def tables(rng: np.random.Generator, about: dict[str, Any], trials: int) -> Tables:
+    """Return made cells of given splits."""
+    p, draws = about["pretraining"], about["draws"]
+    seeds_sd, draws_sd, rest_sd = (sd / 100 for sd in RATIOS[about["ratio"]])
     true = math.sqrt(seeds_sd**2 / p + draws_sd**2 / draws + rest_sd**2 / (p * draws))
-    image_sd = true * math.sqrt(IMAGES) if images else 0.0
-    true = math.hypot(true, true) if images else true
-    design = Design("given", 1, draws, p)
-    while True:
-        table = seeds_sd * rng.normal(size=(p, 1)) + draws_sd * rng.normal(size=draws)
-        table = TRUTH + table + rest_sd * rng.normal(size=(p, draws))
-        scores = image_sd * rng.normal(size=IMAGES)
-        table += scores.mean()
-        found: dict[Key, float] = {
-            (0, d, s): float(table[s, d]) for s in range(p) for d in range(draws)
-        }
-        if difference:  # the luck of a draw that both arms share is no difference
-            luck = 0.05 * rng.normal(size=draws)
-            baseline: dict[Key, float] = {(0, d, None): float(luck[d]) for d in range(draws)}
-            found = {key: value + float(luck[key[1]]) for key, value in found.items()}
-            found = paired(found, baseline)
-        yield model_mean(found, design, images={0: scores} if images else None), true
+    values = TRUTH + seeds_sd * rng.normal(size=(trials, p, 1))
+    values = values + draws_sd * rng.normal(size=(trials, 1, draws))
+    values += rest_sd * rng.normal(size=(trials, p, draws))
+    if about["images"] == "none":
+        return Tables(values, None, true)
+    scores = true * math.sqrt(IMAGES) * rng.normal(size=(trials, IMAGES))
+    return Tables(values + scores.mean(axis=1)[:, None, None], scores, math.hypot(true, true))
+
+
+def as_a_comparison(rng: np.random.Generator, made: Tables, trial: int, kind: str) -> Estimate:
+    """Return what the package says of one table, from its cells on."""
+    table, images = made.values[trial], None if made.scores is None else {0: made.scores[trial]}
+    found: dict[Key, float] = {(0, d, s): float(v) for (s, d), v in np.ndenumerate(table)}
+    if kind == "difference":  # the luck of a draw that both arms share is no difference
+        luck = 0.05 * rng.normal(size=table.shape[1])
+        baseline: dict[Key, float] = {(0, d, None): float(v) for d, v in enumerate(luck)}
+        found = {key: value + float(luck[key[1]]) for key, value in found.items()}
+        found = paired(found, baseline)
+    design = Design("given", 1, table.shape[1], len(table))
+    estimate = model_mean(found, design, images=images)
+    assert estimate is not None
+    return estimate
+
+
+def of_given(about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
+    """Return the row of a design of given splits.
+
+    All trials go through the functions that a comparison's intervals are made of; the first
+    go all the way from cells, and come to the same.
+    """
+    made = tables(rng, about, trials)
+    p, draws = made.values.shape[1:]
+    known = two_way(mean_squares(made.values), p, draws)
+    if made.scores is not None:
+        known = plus(known, made.scores.var(axis=1, ddof=1) / IMAGES, IMAGES - 1)
+    half = quantile_of(known.df) * np.sqrt(known.value)
+    mean = made.values.mean(axis=(1, 2))
+    for trial in range(FROM_CELLS):
+        whole = as_a_comparison(rng, made, trial, about["kind"])
+        short = mean[trial], mean[trial] + half[trial]
+        np.testing.assert_allclose((whole.value, whole.high), short, rtol=1e-9)
+    return told(about, np.abs(mean - TRUTH) <= half, half / made.true)
 
 
 def split_trials(
@@ -103,34 +137,26 @@ def split_trials(
         yield model_mean(found, design, images=scores if images else None), math.sqrt(variance)
 
 
-def tell(
-    about: dict[str, Any], estimates: Iterator[tuple[Estimate | None, float]], trials: int
-) -> Rows:
+def told(about: dict[str, Any], held: np.ndarray, widths: np.ndarray) -> Rows:
     """Return a row: how many of the trials hold the truth, and how wide their intervals are."""
-    held, widths = 0, []
-    for _ in range(trials):
-        found, true = next(estimates)
-        assert found is not None
-        held += found.low <= TRUTH <= found.high
-        widths.append((found.high - found.low) / 2 / (1.959964 * true))
-    low, high = wilson(held, trials)
-    sys.stderr.write(f"{' '.join(map(str, about.values()))}: {held / trials:.4f}\n")
-    numbers = {"coverage": held / trials, "low": low, "high": high, "width": np.median(widths)}
-    return [{**about, "trials": trials, **{k: f"{v:.4f}" for k, v in numbers.items()}}]
-
-
-def of_given(about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
-    """Return the row of a design of given splits."""
-    shape = about["pretraining"], about["draws"]
-    counted, paired = about["images"] == "counted", about["kind"] == "difference"
-    return tell(about, crossed_trials(rng, shape, about["ratio"], counted, paired), trials)
+    share = float(held.mean())
+    low, high = wilson(held.sum(), len(held))
+    sys.stderr.write(f"{' '.join(map(str, about.values()))}: {share:.4f}\n")
+    width = float(np.median(widths)) / 1.959964
+    numbers = {"coverage": share, "low": low, "high": high, "width": width}
+    return [{**about, "trials": len(held), **{k: f"{v:.4f}" for k, v in numbers.items()}}]
 
 
 def of_repeated(about: dict[str, Any], trials: int, rng: np.random.Generator) -> Rows:
     """Return the row of a design of repeated splits."""
     splits, counted = about["splits"], about["images"] == "counted"
-    each = about["draws"] // splits
-    return tell(about, split_trials(rng, splits, each, about["ratio"], counted), trials)
+    drawn = split_trials(rng, splits, about["draws"] // splits, about["ratio"], counted)
+    held, widths = [], []
+    for found, true in islice(drawn, trials):
+        assert found is not None
+        held.append(found.low <= TRUTH <= found.high)
+        widths.append((found.high - found.low) / 2 / true)
+    return told(about, np.array(held), np.array(widths))
 
 
 def given() -> Iterator[tuple[Any, ...]]:

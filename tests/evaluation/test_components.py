@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fewlabels.evaluation.components import of_splits, of_table
+from fewlabels.evaluation.components import mean_squares, of_splits, of_table
 
 
 def made(rng, p, draws, seeds, labels, rest):
@@ -87,3 +87,9 @@ def test_splits_are_those_of_a_one_way_analysis_of_variance():
     found, ratio = of_splits(list(groups)), stats.f_oneway(*groups).statistic
     assert found.draws**2 == pytest.approx(groups.var(axis=1, ddof=1).mean())
     assert 1 + 4 * found.splits**2 / found.draws**2 == pytest.approx(ratio)
+
+
+def test_many_tables_are_told_one_by_one():
+    tables = np.random.default_rng(0).normal(size=(3, 4, 6))
+    together = np.transpose(mean_squares(tables))
+    assert together == pytest.approx(np.array([mean_squares(table) for table in tables]))

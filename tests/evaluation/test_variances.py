@@ -18,8 +18,10 @@ from fewlabels.evaluation.variances import (
     plus,
     quantile_of,
     reach,
+    spread_out,
     sure_p,
     two_way,
+    two_way_ahead,
 )
 
 
@@ -85,7 +87,7 @@ def test_power_among_many_is_as_it_is_told():
     rng = np.random.default_rng(0)
     sds = (0.5, 1.5, 0.4)
     seeds, labels, rest = (sd**2 for sd in sds)
-    known = two_way((rest + 10 * seeds, rest + 5 * labels, rest), 5, 10)
+    known = two_way_ahead((rest + 10 * seeds, rest + 5 * labels, rest), 5, 10)
     size = detectable(known, 0.05 / 18, corrected=True)
     assert size > detectable(known, 0.05 / 18) > detectable(known)
     found = 0
@@ -111,6 +113,30 @@ def test_a_source_that_is_not_there_hardly_widens_and_one_that_is_small_is_not_l
     assert min(held.values()) > 0.93
     if p > 3:  # where it took each mean square for its own source, 0.995
         assert held[0, 0] < 0.976
+
+
+@pytest.mark.parametrize("df", [2, 9])
+def test_what_is_likely_of_a_single_source_is_the_noncentral_t(df):
+    known = one_way(df + 1.0, df + 1)
+    for alpha in (0.05, 0.002):
+        exact = detectable(known, alpha)
+        assert detectable(spread_out(known), alpha) == pytest.approx(exact, rel=0.02)
+        assert missed(exact, spread_out(known), alpha) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("sds", [(0.5, 1.5, 0.4), (1, 1, 1), (1, 1, 0.2), (0, 0, 1)])
+def test_of_several_sources_what_is_told_to_be_found_is(sds):
+    """Where the noncentral t of Satterthwaite's degrees of freedom promises too much."""
+    rng = np.random.default_rng(0)
+    seeds, labels, rest = (sd**2 for sd in sds)
+    p, n = 3, 20
+    true = (rest + n * seeds, rest + p * labels, rest)
+    size, short = detectable(two_way_ahead(true, p, n)), detectable(two_way(true, p, n))
+    found = [e * rng.chisquare(d, 4000) / d for e, d in zip(true, (2, 19, 38), strict=True)]
+    half = np.sqrt(reach(two_way((found[0], found[1], found[2]), p, n)).value)
+    sd = np.sqrt((true[0] + true[1] - true[2]) / (p * n))
+    assert stats.norm.cdf((size - half) / sd).mean() == pytest.approx(0.8, abs=0.015)
+    assert stats.norm.cdf((short - half) / sd).mean() < 0.785
 
 
 def test_arrays_are_told_one_by_one():

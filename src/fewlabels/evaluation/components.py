@@ -58,21 +58,22 @@ class Repeats:
     draws: int
 
 
-def mean_squares(table: Floats) -> tuple[float, float, float]:
+def mean_squares(table: Floats) -> tuple[Floats, Floats, Floats]:
     """Return the mean squares of rows, columns and the rest of a two-way table.
 
     Parameters
     ----------
     table : ndarray
-        ``(P, L)`` with P, L >= 2.
+        ``(..., P, L)`` with P, L >= 2: one table or many.
     """
-    p, draws = table.shape
-    rows, columns = table.mean(axis=1), table.mean(axis=0)
-    rest = table - rows[:, None] - columns[None, :] + table.mean()
+    p, draws = table.shape[-2:]
+    rows, columns = table.mean(axis=-1), table.mean(axis=-2)
+    mean = rows.mean(axis=-1)[..., None, None]
+    rest = table - rows[..., :, None] - columns[..., None, :] + mean
     return (
-        draws * float(rows.var(ddof=1)),
-        p * float(columns.var(ddof=1)),
-        float((rest**2).sum()) / ((p - 1) * (draws - 1)),
+        np.asarray(draws * rows.var(axis=-1, ddof=1)),
+        np.asarray(p * columns.var(axis=-1, ddof=1)),
+        np.asarray((rest**2).sum(axis=(-2, -1)) / ((p - 1) * (draws - 1))),
     )
 
 
@@ -104,7 +105,7 @@ def of_table(table: Floats, images: float = math.nan) -> Components:
         return Components(draws=float(table.std(ddof=1)), images=root)
     if draws == 1:
         return Components(pretraining=float(table.std(ddof=1)), images=root)
-    seeds, labels, rest = mean_squares(table)
+    seeds, labels, rest = (float(square) for square in mean_squares(table))
     return Components(
         pretraining=_root((seeds - rest) / draws),
         draws=_root((labels - rest) / p),

@@ -22,6 +22,7 @@ from fewlabels.evaluation.variances import (
     quantile_of,
     sure_p,
     two_way,
+    two_way_ahead,
 )
 
 Floats = npt.NDArray[np.floating]
@@ -78,9 +79,18 @@ class Estimate:
 
 
 def estimate(
-    value: float, known: Variance, n: int, *, note: str = "", alpha: float = ALPHA
+    value: float,
+    known: Variance,
+    n: int,
+    *,
+    usual: Variance | None = None,
+    note: str = "",
+    alpha: float = ALPHA,
 ) -> Estimate:
-    """Return the t interval of a mean from its variance and degrees of freedom."""
+    """Return the t interval of a mean from its variance and degrees of freedom.
+
+    `usual` is as often above the truth as below: the detectable difference goes by it.
+    """
     variance, df = float(known.value), float(known.df)
     if not (variance >= 0 and df > 0):
         nan = math.nan
@@ -89,9 +99,10 @@ def estimate(
     if se < ROUNDING * max(1.0, abs(value)):
         return Estimate(value, 0.0, df, value, value, 0.0, n, note, 1.0 if not value else math.nan)
     half = float(quantile_of(df, alpha)) * se
-    # As often too small as too large: with few degrees of freedom the plain one mostly is small.
-    raised = math.sqrt(median_unbiased(1.0, known.plain_df))
-    least = raised * detectable(known, alpha)
+    if usual:
+        least = detectable(usual, alpha)
+    else:  # with few degrees of freedom the plain one mostly is small
+        least = math.sqrt(median_unbiased(1.0, known.plain_df)) * detectable(known, alpha)
     sure = sure_p(value, known)
     return Estimate(value, se, df, value - half, value + half, least, n, note, sure)
 
@@ -107,14 +118,16 @@ def _join(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def _variance_of_table(table: Floats) -> Variance:
-    """Return the variance of the mean of a table; nan of a single cell."""
+def _variance_of_table(table: Floats) -> tuple[Variance, Variance | None]:
+    """Return the variance of the mean of a table, and the usual one; nan of a single cell."""
     p, draws = table.shape
     if table.size == 1:
-        return one_way(math.nan, 1)
+        return one_way(math.nan, 1), None
     if min(p, draws) == 1:
-        return one_way(table.var(ddof=1), table.size)
-    return two_way(mean_squares(table), p, draws)
+        return one_way(table.var(ddof=1), table.size), None
+    rows, columns, rest = mean_squares(table)
+    usual = median_unbiased(rows, p - 1), median_unbiased(columns, draws - 1), rest
+    return two_way((rows, columns, rest), p, draws), two_way_ahead(usual, p, draws)
 
 
 def crossed(
@@ -151,13 +164,15 @@ def crossed(
     if table.ndim != 2 or table.size == 0:
         raise ValueError(f"table must be (P, L) with P, L >= 1, got shape {table.shape}")
     values = table.astype(np.float64)
-    known, images = _variance_of_table(values), math.nan
+    (known, usual), images = _variance_of_table(values), math.nan
     if image_differences is not None and len(image_differences) > 1:
         images = variance_of_mean(image_differences)
-        known = plus(known, images, len(image_differences) - 1)
+        df = len(image_differences) - 1
+        known, usual = plus(known, images, df), plus(usual, images, df) if usual else None
     if table.shape[1] == 1 < table.shape[0]:
         note = _join(note, "one label draw: the interval does not cover the choice of labels")
-    found = estimate(float(values.mean()), known, table.size, note=note, alpha=alpha)
+    mean = float(values.mean())
+    found = estimate(mean, known, table.size, usual=usual, note=note, alpha=alpha)
     return replace(found, components=of_table(values, images))
 
 

@@ -25,13 +25,14 @@ from fewlabels.evaluation.variances import (
     over_splits,
     plus,
     reach,
-    two_way,
+    spread_out,
+    two_way_ahead,
 )
 
 Floats = npt.NDArray[np.float64]
 
-MOST = 1000
-"""Repetitions beyond which nobody goes."""
+MOST, NEAR = 1000, 33
+"""Repetitions beyond which nobody goes, and within which most are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +209,16 @@ def more(
             numbers = zip(_counts(design), step, strict=True)
             return _expected(design, components, *(c + s * n for c, s in numbers))
 
-        if math.isnan(known):
-            return None
-        return _first(abs(difference), planned(np.arange(1.0, MOST + 1)), alpha, corrected)
+        def enough(n: Floats) -> npt.NDArray[np.bool_]:
+            unseen = missed(abs(difference), planned(n), alpha, corrected=corrected)
+            return np.asarray(unseen <= 1 - POWER)
+
+        near, far = np.arange(1.0, NEAR), np.arange(float(NEAR), MOST + 1)
+        # Each number takes a while, and many rows have none that would do.
+        for n, some in (near, near), (far, far[::20]):
+            if not math.isnan(known) and enough(some).any():
+                return int(n[enough(n).argmax()])
+        return None
 
     if design.folds:  # one more repeat brings all of its folds
         repeats = search(components.splits, (design.folds, 0, 1))
@@ -260,13 +268,6 @@ def components_of(row: Mapping[str, Any]) -> Components:
     return Components(**{k: math.nan if v is None else v for k, v in row["components"].items()})
 
 
-def _first(difference: float, planned: Variance, alpha: float, corrected: bool) -> int | None:
-    """Return the smallest number of more, from 1 on, that finds a difference with `POWER`."""
-    unseen = missed(difference, planned, alpha, corrected=corrected)
-    enough = np.flatnonzero(unseen <= 1 - POWER)
-    return int(enough[0]) + 1 if len(enough) else None
-
-
 def _expected(
     design: Design,
     components: Components,
@@ -298,10 +299,10 @@ def _over_table(known: Components, seeds: Floats, draws: Floats) -> Variance:
     """Return the expectation of what `intervals.crossed` estimates."""
     rest = known.rest**2
     rows, columns = rest + draws * known.pretraining**2, rest + seeds * known.draws**2
-    both = two_way((rows, columns, rest), seeds, draws)
+    both = two_way_ahead((rows, columns, rest), seeds, draws)
     # One of either: the table is a row or a column, and what was not repeated is not covered.
-    row = one_way(rest + known.draws**2, draws)
-    column = one_way(rest + known.pretraining**2, seeds)
+    row = spread_out(one_way(rest + known.draws**2, draws))
+    column = spread_out(one_way(rest + known.pretraining**2, seeds))
     found = _where(seeds == 1, row, _where(draws == 1, column, both))
     return found if math.isnan(known.images) else plus(found, known.images**2)
 
@@ -314,4 +315,5 @@ def _where(here: npt.NDArray[np.bool_], a: Variance, b: Variance) -> Variance:
         Part(*(np.where(here, *both) for both in zip(*pair, strict=True))) for pair in pairs
     )
     numbers = [np.where(here, *both) for both in zip(a[:4], b[:4], strict=True)]
-    return Variance(numbers[0], numbers[1], numbers[2], numbers[3], parts)
+    likely = _where(here[..., None], a.likely, b.likely) if a.likely and b.likely else None
+    return Variance(numbers[0], numbers[1], numbers[2], numbers[3], parts, likely)

@@ -21,6 +21,11 @@ POWER = 0.8
 _LEAST, _MOST = -60.0, -1e-12  # logarithms of the p that are told from zero and from one
 
 
+_LEGENDRE = np.polynomial.legendre.leggauss(16)
+_PLACES, _SHARES = (_LEGENDRE[0] + 1) / 2, _LEGENDRE[1] / 2  # of an integral from 0 to 1
+_WEIGHTS = np.outer(_SHARES, _SHARES).ravel()
+
+
 class Part(NamedTuple):
     """A mean square's share in the variance of a mean, with its degrees of freedom."""
 
@@ -39,6 +44,9 @@ class Variance(NamedTuple):
         By the mean squares themselves, without the caution that `value` takes.
     parts : tuple of Part
         Independent sources, of which the sum is never less than the variance.
+    likely : Variance, optional
+        As other experiments of the kind would find it, were `plain` true: along a last axis,
+        of which the places weigh `_WEIGHTS`. None where `plain_df` says it.
     """
 
     value: Floats
@@ -46,6 +54,7 @@ class Variance(NamedTuple):
     plain: Floats
     plain_df: Floats
     parts: tuple[Part, ...]
+    likely: Variance | None = None
 
 
 def quantile_of(df: npt.ArrayLike, alpha: float = ALPHA) -> Floats:
@@ -71,6 +80,20 @@ def one_way(square: npt.ArrayLike, n: npt.ArrayLike) -> Variance:
 def of_one(value: Floats, df: Floats) -> Variance:
     """Return a variance of a single source."""
     return Variance(value, df, value, df, (Part(value, df),))
+
+
+def _quantiles(df: Floats, axis: int) -> Floats:
+    """Return quantiles of a mean square that is 1 on average, along one of two axes in a row."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = special.chdtri(df[..., None], 1 - _PLACES) / df[..., None]
+    size = len(_PLACES)
+    return np.repeat(found, size, -1) if axis == 0 else np.tile(found, size)
+
+
+def spread_out(known: Variance) -> Variance:
+    """Return a variance of a single source with what is `likely` of it."""
+    value = np.asarray(known.value)[..., None] * _quantiles(np.asarray(known.df), 0)
+    return known._replace(likely=of_one(value, np.asarray(known.df)[..., None]))
 
 
 def two_way(
@@ -103,6 +126,20 @@ def two_way(
     return Variance(*value, *plain, parts)
 
 
+def two_way_ahead(
+    squares: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike],
+    seeds: npt.ArrayLike,
+    draws: npt.ArrayLike,
+) -> Variance:
+    """Return what `two_way` does, and what is `likely` to be found if the squares are true."""
+    rows, columns, rest = (np.asarray(square, np.float64)[..., None] for square in squares)
+    p, n = np.asarray(seeds, np.float64), np.asarray(draws, np.float64)
+    found = np.maximum(rows, rest) * _quantiles(p - 1, 0)
+    others = np.maximum(columns, rest) * _quantiles(n - 1, 1)
+    likely = two_way((found, others, rest), p[..., None], n[..., None])
+    return two_way(squares, seeds, draws)._replace(likely=likely)
+
+
 def _sum_of(
     squares: tuple[Floats, ...], taken: tuple[Floats, ...], rest: Floats, p: Floats, n: Floats
 ) -> tuple[Floats, Floats]:
@@ -123,16 +160,19 @@ def over_splits(spread: npt.ArrayLike, shared: npt.ArrayLike, splits: npt.ArrayL
     return of_one(np.asarray(spread) / count + np.asarray(shared), count - 1.0)
 
 
-def plus(known: Variance, more: float, df: float = math.inf) -> Variance:
+def plus(known: Variance, more: npt.ArrayLike, df: float = math.inf) -> Variance:
     """Return a variance with an independent one added."""
+    more = np.asarray(more, np.float64)
 
     def summed(value: Floats, own: Floats) -> tuple[Floats, Floats]:
         with np.errstate(divide="ignore", invalid="ignore"):
             below = value**2 / own + more**2 / df
             return value + more, np.where(below > 0, (value + more) ** 2 / below, own)
 
-    parts = (*known.parts, Part(np.asarray(more), np.asarray(df)))
-    return Variance(*summed(known.value, known.df), *summed(known.plain, known.plain_df), parts)
+    parts = (*known.parts, Part(more, np.asarray(df)))
+    likely = plus(known.likely, more[..., None], df) if known.likely else None
+    one, plain = summed(known.value, known.df), summed(known.plain, known.plain_df)
+    return Variance(*one, *plain, parts, likely)
 
 
 def reach(known: Variance, alpha: float = ALPHA, *, corrected: bool = False) -> Part:
@@ -191,13 +231,18 @@ def missed(
 ) -> Floats:
     """Return how often a test fails to find a true difference.
 
-    The statistic is a noncentral t; that the test falls to the wrong side is left out.
+    Of a single source the statistic is a noncentral t. Of several it is summed up over what is
+    likely to be found of them. That the test falls to the wrong side is left out.
     """
-    least = reach(known, alpha, corrected=corrected)
     with np.errstate(divide="ignore", invalid="ignore"):
-        threshold = np.sqrt(least.value / known.plain)
+        if known.likely:
+            least = np.sqrt(reach(known.likely, alpha, corrected=corrected).value)
+            steps = (least - difference) / np.sqrt(known.plain)[..., None]
+            return np.asarray(special.ndtr(steps) @ _WEIGHTS)
+        own = reach(known, alpha, corrected=corrected)
+        threshold = np.sqrt(own.value / known.plain)
         steps = np.minimum(difference / np.sqrt(known.plain), 1e4)
-        return np.asarray(special.nctdtr(least.df, steps, threshold))
+        return np.asarray(special.nctdtr(own.df, steps, threshold))
 
 
 def detectable(known: Variance, alpha: float = ALPHA, *, corrected: bool = False) -> float:
@@ -210,10 +255,17 @@ def detectable(known: Variance, alpha: float = ALPHA, *, corrected: bool = False
     """
     if not known.plain > 0:
         return 0.0
+    sd = math.sqrt(known.plain)
+    if known.likely:
+        halves = np.sqrt(reach(known.likely, alpha, corrected=corrected).value)
+
+        def off(difference: float) -> float:
+            return float(special.ndtr((halves - difference) / sd) @ _WEIGHTS) - (1 - POWER)
+
+        return float(optimize.brentq(off, 0.0, float(halves.max()) + 9 * sd, rtol=1e-9))
     least = reach(known, alpha, corrected=corrected)
     threshold = math.sqrt(least.value / known.plain)
-    steps = special.nctdtrinc(least.df, 1 - POWER, threshold)
-    return float(steps * math.sqrt(known.plain))
+    return float(special.nctdtrinc(least.df, 1 - POWER, threshold)) * sd
 
 
 def least_visible(sd: float, alpha: float = ALPHA) -> float:
