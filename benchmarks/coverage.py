@@ -43,6 +43,9 @@ RATIOS = {
     "draws": (0.5, 2.0, 0.5),
     "seeds and draws": (1.0, 1.0, 0.2),
     "rest alone": (0.0, 0.0, 1.0),
+    # Just too little to be seen, where intervals that watch for it are at their shortest.
+    "a little of both": (0.3, 0.3, 1.0),
+    "a little of seeds": (0.5, 0.0, 1.0),
 }
 # Variances of a split's mean, in squared points: its test images, its own pre-training and
 # training, one label draw in it, and the training images that it shares with other splits.
