@@ -112,7 +112,7 @@ def classifiers(task: Task, rows: np.ndarray, seed: int, steps: int) -> dict[str
             head = fit_head(space, rows, labels, task.num_classes, "logistic", remedy)
             frozen = Classifier(untrained, head, grid=GRID).eval()
             found[f"logistic regression, {remedy}"] = frozen
-        trained, _ = finetune(
+        tuned = finetune(
             task,
             untrained,
             rows,
@@ -121,7 +121,7 @@ def classifiers(task: Task, rows: np.ndarray, seed: int, steps: int) -> dict[str
             seed=seed,
             config=replace(SCRATCH, imbalance=remedy),
         )
-        found[f"scratch, {remedy}"] = trained
+        found[f"scratch, {remedy}"] = tuned.classifier
     return found
 
 

@@ -81,7 +81,8 @@ def rows_of(
         yield row | {"verdict": f"not possible: {error.message}"}
         return
     labelled = task.dataset.labelled_rows("train")
-    classifier, _ = finetune(task, fresh, labelled, head=None, steps=steps, seed=seed)
+    tuned = finetune(task, fresh, labelled, head=None, steps=steps, seed=seed)
+    classifier = tuned.classifier
     row["train_seconds"] = round(time.perf_counter() - began, 1)
     held = task.dataset.rows("val")
     labels = task.dataset.labels[held]

@@ -53,7 +53,7 @@ def point(task: Task, shots: int, share: float, draw: int) -> list[float]:
     steps = int(share * finetune_steps(task, len(rows), pretrained=False))
     began = time.perf_counter()
     fresh = new_backbone(task, "tiny", draw)
-    classifier, _ = finetune(task, fresh, rows, head=None, steps=steps, seed=draw)
+    classifier = finetune(task, fresh, rows, head=None, steps=steps, seed=draw).classifier
     seconds = time.perf_counter() - began
     held = task.dataset.rows("val")
     hits = score(task, classifier, held).argmax(1) == task.dataset.labels[held]

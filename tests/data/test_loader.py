@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewlabels.data.loader import BalancedBatches, Batches, load
+from fewlabels.data.loader import BalancedBatches, Batches, PairedBatches, load
 
 
 class Numbers:
@@ -127,3 +127,37 @@ def test_balanced_rounds_do_not_repeat_one_order() -> None:
     name = dict(zip(rows.tolist(), labels.tolist(), strict=True))
     rounds = {tuple(name[int(row)] for row in batches[step].indices) for step in range(20)}
     assert len(rounds) > 8
+
+
+def paired(size: int = 5, ratio: int = 3) -> PairedBatches:
+    labelled = Batches(Numbers(sized=True), np.array([4, 7, 9]), size, seed=1)
+    return PairedBatches(labelled, np.arange(40), ratio, seed=2)
+
+
+def test_labelled_images_come_first_then_the_unlabelled_ones() -> None:
+    batches = paired()
+    labelled = Batches(Numbers(), np.array([4, 7, 9]), 5, seed=1)
+    others = Batches(Numbers(), np.arange(40), 15, seed=2)
+    assert (batches.size, batches.images) == (5, 20)
+    for step in (0, 3, 8):
+        batch = batches[step]
+        for name in ("indices", "epochs"):
+            whole = torch.cat([getattr(one[step], name) for one in (labelled, others)])
+            assert torch.equal(getattr(batch, name), whole)
+        assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.indices)
+    assert len(labelled[0].images) == labelled.images
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5))
+def test_shares_keep_unlabelled_images_with_their_labelled_ones(
+    size: int, ratio: int, count: int
+) -> None:
+    batches = paired(size, ratio)
+    whole = batches[3].indices
+    cuts = [size * rank // count for rank in range(count + 1)]
+    spans = [slice(*cut) for cut in pairwise(cuts) if cut[0] < cut[1]]
+    parts = [batches.part(3, span).indices for span in spans]
+    each = [span.stop - span.start for span in spans]
+    assert torch.equal(torch.cat([p[:n] for p, n in zip(parts, each, strict=True)]), whole[:size])
+    assert torch.equal(torch.cat([p[n:] for p, n in zip(parts, each, strict=True)]), whole[size:])
+    assert [len(part) for part in parts] == [n * (1 + ratio) for n in each]

@@ -171,6 +171,14 @@ Imbalance = Annotated[
         "adjusted by class frequency.",
     ),
 ]
+UnlabelledLoss = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Learn from unlabelled images as well: pseudo (labels spread over frozen features), "
+        "fixmatch, freematch or softmatch; none does not.",
+    ),
+]
 Optimizer = Annotated[
     str,
     typer.Option(metavar="NAME", help="adamw, adam or sgd; auto: what the method comes with."),

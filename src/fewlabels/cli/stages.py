@@ -153,6 +153,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
     ] = None,
     imbalance: flag.Imbalance = "none",
     optimizer: flag.Optimizer = "auto",
+    unlabelled_loss: flag.UnlabelledLoss = "none",
     keep: Annotated[
         flag.Keep,
         typer.Option(
@@ -203,6 +204,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
             l2_sp=l2_sp,
             imbalance=imbalance,
             optimizer=optimizer,
+            unlabelled_loss=unlabelled_loss,
             keep=keep.value,
             labels=labels,
             seed=seed,

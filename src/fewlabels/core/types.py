@@ -206,7 +206,10 @@ class Step(Protocol):
 class Method(Protocol):
     """The only contract a training method implements."""
 
-    encoder: Backbone
+    @property
+    def encoder(self) -> Backbone:
+        """Return what transfer takes away."""
+        ...
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers by name; the loop schedules and saves them."""

@@ -77,19 +77,28 @@ class Batches:
         self.device = device
         self._orders: dict[int, np.ndarray] = {}
 
+    @property
+    def images(self) -> int:
+        """Return how many images a step reads."""
+        return self.size
+
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step; any step, in any order."""
         return self.part(step, slice(None))
 
     def part(self, step: int, span: slice) -> Batch:
         """Return the images of a step's batch in the places of `span`."""
-        picked, epochs = self._draw(self._positions(step)[span])
+        picked, epochs = self.draw(step, span)
         return load(self.reader, picked, self.device, torch.from_numpy(epochs))
 
     def ahead(self, step: int, span: slice) -> None:
         """Let a reader that decodes begin with the batch that `part` will be asked for next."""
         if isinstance(self.reader, StreamingStore):
-            self.reader.ahead(self._draw(self._positions(step)[span])[0])
+            self.reader.ahead(self.draw(step, span)[0])
+
+    def draw(self, step: int, span: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that `part` reads, and how often each was drawn before."""
+        return self._draw(self._positions(step)[span])
 
     def _positions(self, step: int) -> np.ndarray:
         return np.arange(step * self.size, (step + 1) * self.size)
@@ -160,6 +169,45 @@ class BalancedBatches(Batches):
             count = len(self._classes[name])
             self._latest[name] = epoch, _permutation(count, self.seed, "order", name, epoch)
         return self._latest[name][1]
+
+
+class PairedBatches(Batches):
+    """Batches of labelled images, each with some unlabelled ones: these come after all of them.
+
+    What belongs together stays together where processes share a batch: the share of a process
+    is some of the labelled images, and after these their unlabelled ones.
+
+    Parameters
+    ----------
+    labelled : Batches
+        Whose size counts.
+    rows : ndarray
+        ``(m,)`` int64 rows of the unlabelled images; each is drawn once in an epoch of their own.
+    ratio : int
+        Unlabelled images to each labelled one.
+    seed : int
+        Key of the order of the unlabelled images.
+    """
+
+    def __init__(self, labelled: Batches, rows: np.ndarray, ratio: int, *, seed: int) -> None:
+        reader, size, device = labelled.reader, labelled.size, labelled.device
+        super().__init__(reader, labelled.rows, size, seed=labelled.seed, device=device)
+        self._labelled = labelled
+        self._others = Batches(reader, rows, size * ratio, seed=seed, device=device)
+        self._ratio = ratio
+
+    @property
+    def images(self) -> int:
+        """Return how many images a step reads."""
+        return self.size + self._others.size
+
+    def draw(self, step: int, span: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows that `part` reads, and how often each was drawn before."""
+        start, stop, _ = span.indices(self.size)
+        places = slice(start * self._ratio, stop * self._ratio)
+        both = self._labelled.draw(step, span), self._others.draw(step, places)
+        rows, epochs = (np.concatenate(pair) for pair in zip(*both, strict=True))
+        return rows, epochs
 
 
 def _permutation(count: int, seed: int, *names: str | int) -> np.ndarray:

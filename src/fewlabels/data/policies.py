@@ -56,14 +56,29 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """What one kind of picture bears: `views` for pre-training, `light` for labels."""
+    """What one kind of picture bears.
+
+    Attributes
+    ----------
+    views : Policy
+        For pre-training.
+    light : Policy
+        For labels.
+    strong : Policy
+        For what is learned from a guess that was made on a `light` view: see
+        `fewlabels.transfer.unlabelled`.
+    """
 
     views: Policy
     light: Policy
+    strong: Policy
 
 
 # Photographs. SimCLR's CIFAR-10 recipe: crop area 0.2-1, jitter strength 0.5 at p 0.8,
 # grey at p 0.2, no blur at 32 pixels. Light: a crop, which shifts as well, and a flip.
+# Strong: the kinds of change of RandAugment (Cubuk et al. 2020) that keep the order of the tones,
+# and Cutout, as FixMatch has them. RandAugment makes two of fourteen changes of up to its largest
+# size; here every one is made at a random size up to about half of that.
 _NATURAL = Policies(
     views=Policy(
         crop=(0.2, 1.0),
@@ -77,6 +92,20 @@ _NATURAL = Policies(
         grey=0.2,
     ),
     light=Policy(crop=(0.6, 1.0), ratio=4 / 3, flip=0.5, brightness=0.2, contrast=0.2),
+    strong=Policy(
+        crop=(0.4, 1.0),
+        ratio=4 / 3,
+        flip=0.5,
+        shift=0.1,
+        rotate=15.0,
+        brightness=0.5,
+        contrast=0.5,
+        saturation=0.5,
+        hue=0.1,
+        jitter=0.8,
+        grey=0.1,
+        cutout=0.4,
+    ),
 )
 
 POLICIES: dict[str, Policies] = {
@@ -86,11 +115,20 @@ POLICIES: dict[str, Policies] = {
     "turned": Policies(
         views=replace(_NATURAL.views, rotate=15.0, shift=0.1),
         light=replace(_NATURAL.light, rotate=15.0, shift=0.1),
+        strong=replace(_NATURAL.strong, rotate=30.0, shift=0.15),
     ),
     # Writing: a mirrored or upside-down character is another character.
     "digits": Policies(
         views=Policy(shift=0.12, rotate=15.0, scale=(0.8, 1.2), contrast=0.3, brightness=0.2),
         light=Policy(shift=0.12, rotate=10.0, scale=(0.9, 1.1)),
+        strong=Policy(
+            shift=0.15,
+            rotate=20.0,
+            scale=(0.75, 1.25),
+            contrast=0.4,
+            brightness=0.3,
+            cutout=0.25,
+        ),
     ),
     # Grey scans: place and tone vary, colour does not exist and strong crops lose the finding.
     "medical": Policies(
@@ -104,8 +142,19 @@ POLICIES: dict[str, Policies] = {
             blur=0.2,
         ),
         light=Policy(crop=(0.8, 1.0), flip=0.5, rotate=10.0, brightness=0.1, contrast=0.1),
+        strong=Policy(
+            crop=(0.5, 1.0),
+            ratio=1.2,
+            flip=0.5,
+            shift=0.05,
+            rotate=15.0,
+            brightness=0.4,
+            contrast=0.4,
+            blur=0.3,
+            cutout=0.2,
+        ),
     ),
-    "none": Policies(views=Policy(), light=Policy()),
+    "none": Policies(views=Policy(), light=Policy(), strong=Policy()),
 }
 
 

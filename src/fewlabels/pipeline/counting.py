@@ -8,8 +8,10 @@ from torch import nn
 from fewlabels.core.arithmetic import MultiplyAdds
 from fewlabels.core.types import Backbone
 from fewlabels.pipeline.frozen import features
+from fewlabels.pipeline.guessing import no_guesses
 from fewlabels.pipeline.stages import (
     PretrainPlan,
+    Tuning,
     finetune_batches,
     finetune_method,
     new_method,
@@ -50,12 +52,13 @@ def finetuning_adds(
 
     Other parameters are those of `fewlabels.pipeline.stages.finetune`.
     """
-    batches = finetune_batches(
-        task, rows, finetune_method(task, backbone, rows, head, 0, config), 0
-    )
+
+    def build() -> Tuning:
+        return finetune_method(task, backbone, rows, head, 0, config, no_guesses(task, config))
+
     return count_multiply_adds(
-        lambda: finetune_method(task, backbone, rows, head, 0, config),
-        batches,
+        build,
+        finetune_batches(task, rows, build(), 0),
         Plan(steps, 0, task.bf16),
         task.device,
         done=done,

@@ -24,6 +24,7 @@ from fewlabels.pipeline.fitting import (
 )
 from fewlabels.pipeline.folders import already, lent
 from fewlabels.pipeline.frozen import HEADS
+from fewlabels.pipeline.guessing import refuse_unlabelled
 from fewlabels.pipeline.judging import learned_by_heart, training_scores, validation
 from fewlabels.pipeline.parts import refuse_imbalance, with_parts
 from fewlabels.pipeline.pretrain import check_labels
@@ -42,6 +43,7 @@ from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH, TUNE, FineTuneConfig
 from fewlabels.transfer.regressors import REGRESSORS
 from fewlabels.transfer.structure import Fate, counts
+from fewlabels.transfer.unlabelled import with_unlabelled
 
 TRANSFERS = ("parameters", "structure", *HEADS)
 OF_NUMBERS = ("parameters", "structure", *REGRESSORS)
@@ -61,6 +63,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     stages: Sequence[int] | None = None,
     imbalance: str = "none",
     optimizer: str = "auto",
+    unlabelled_loss: str = "none",
     keep: str = "best",
     backbone: str = "auto",
     change: Mapping[str, Any] | None = None,
@@ -106,6 +109,10 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         ``sampling`` or adjusted ``logits``; see `fewlabels.transfer.imbalance`.
     optimizer : str
         ``adamw``, ``adam`` or ``sgd``; see `fewlabels.training.optimizers`.
+    unlabelled_loss : str
+        What the training images are learned by besides, labelled or not: ``none``, ``pseudo``
+        (labels that were spread over frozen features), ``fixmatch``, ``freematch`` or
+        ``softmatch``; see `fewlabels.transfer.unlabelled`.
     keep : {"best", "last"}
         Where validation may be watched (without `labels`, and with enough images): ``best``
         ends the training early and keeps the weights of the lowest validation loss, ``last``
@@ -142,7 +149,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     _check(start, transfer, options)
     tuning = _tuning(start, transfer, tune, layer_decay, layer_weight_decay, l2_sp)
     refuse_imbalance(options.target, imbalance)
+    refuse_unlabelled(options.target, unlabelled_loss, transfer)
     tuning = with_parts(tuning, transfer, imbalance, optimizer, keep)
+    tuning = with_unlabelled(tuning, unlabelled_loss)
     check_labels(labels)
     duration = parse_duration(budget)
     settings: dict[str, Any] = {
@@ -154,6 +163,8 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     settings |= {"backbone": backbone, "budget": budget, "policy": policy, "device": device}
     settings |= {"tune": tune, "layer_decay": layer_decay, "l2_sp": l2_sp}
     settings |= {"imbalance": imbalance, "optimizer": optimizer, "keep": keep}
+    if unlabelled_loss != "none":
+        settings["unlabelled_loss"] = unlabelled_loss
     if layer_weight_decay != 1.0:
         settings["layer_weight_decay"] = layer_weight_decay
     if stages:
@@ -258,14 +269,14 @@ def _check_change(start: str, transfer: str) -> None:
 def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> None:
     """Train, and write ``results.json``."""
     task, meter = job.task, Meter(job.task.device)
-    head = fit_start(job)
+    start = fit_start(job)
     fitting = meter.read() + Cost(multiply_adds=fit_adds(job))
-    steps = _settle(run, job, head)
+    steps = _settle(run, job, start.head)
     if not processes.is_main():
         # The first process alone watches, scores and writes.
-        follow(run, job, head, steps)
+        follow(run, job, start, steps)
         return
-    classifier, cost, ended = fit_classifier(run, job, head, steps)
+    classifier, cost, ended = fit_classifier(run, job, start, steps)
     save_classifier(run.path / "model", job, classifier)
     val = validation(run, task, classifier, job.rows)
     training = training_scores(task, classifier, job.rows)
@@ -294,6 +305,7 @@ def _train(run: RunFolder, job: Job, labels: int | None, fates: list[Fate]) -> N
         "images_per_second": cost.images_seen / cost.seconds if cost.images_seen else None,
         "final": {**ended["final"], **training},
         "stopping": ended["stopping"],
+        "unlabelled": ended.get("unlabelled"),
         "probe": None,
         "transfer": job.transfer,
         "start": job.start.name,

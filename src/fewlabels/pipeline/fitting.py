@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ from torch import nn
 
 from fewlabels.core import processes
 from fewlabels.core.types import Backbone
+from fewlabels.data.listing import escape
 from fewlabels.models.classifier import Classifier, save_model
 from fewlabels.pipeline.counting import feature_adds, finetuning_adds
 from fewlabels.pipeline.frozen import GRID, feature_space, fit_head, space_rows
+from fewlabels.pipeline.guessing import propagate
 from fewlabels.pipeline.pretraining import TrainingLog, last_metrics, line_every, training_log
-from fewlabels.pipeline.stages import finetune, finetune_pace, finetune_steps
+from fewlabels.pipeline.stages import (
+    Tuned,
+    finetune,
+    finetune_pace,
+    finetune_steps,
+    new_backbone,
+)
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
 from fewlabels.pipeline.watching import check_every, finetune_watched, images_checked
@@ -27,6 +36,7 @@ from fewlabels.training.loop import Trained
 from fewlabels.training.progress import Reporter
 from fewlabels.training.stopping import CHECKS
 from fewlabels.transfer.parameters import PRETRAINED, FineTuneConfig
+from fewlabels.transfer.unlabelled import PSEUDO, Propagated
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +88,9 @@ class Job:
         """Return the steps that parameters are trained where the budget allows."""
         if not self.trains:
             return 0
-        return finetune_steps(self.task, len(self.rows), pretrained=not self.anew)
+        unlabelled = self.config.unlabelled != "none"
+        count = len(self.rows)
+        return finetune_steps(self.task, count, pretrained=not self.anew, unlabelled=unlabelled)
 
     @property
     def trains(self) -> bool:
@@ -91,20 +103,43 @@ class Job:
         return self.start.kind == "scratch" or self.transfer == "structure"
 
 
-def fit_start(job: Job) -> nn.Module | None:
-    """Return the head on the frozen features of the start; None where it is trained anew."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning:
+    """What is made of frozen features before anything is trained.
+
+    Attributes
+    ----------
+    head : nn.Module or None
+        On the features of the start; None where it is trained anew.
+    guesses : Propagated or None
+        About unlabelled images, where training learns from such.
+    """
+
+    head: nn.Module | None
+    guesses: Propagated | None = None
+
+
+def fit_start(job: Job) -> Beginning:
+    """Fit what a fine-tune begins with."""
+    guessed = job.config.unlabelled == PSEUDO
+    if job.anew and not guessed:
+        return Beginning(None)
+    # From scratch there are no features that labels could be spread over, but there are pixels.
+    scratch = job.start.kind == "scratch"
+    seen = new_backbone(job.task, "pixels", 0) if scratch else job.backbone
+    space = feature_space(job.task, seen, job.rows)
+    guesses = propagate(job.task, space, job.rows) if guessed else None
     if job.anew:
-        return None
+        return Beginning(None, guesses)
     kind = job.task.goal.first_head if job.trains else job.transfer
-    space = feature_space(job.task, job.backbone, job.rows)
     classes, imbalance = job.task.num_classes, job.config.imbalance
-    return fit_head(space, job.rows, job.labels, classes, kind, imbalance)
+    return Beginning(fit_head(space, job.rows, job.labels, classes, kind, imbalance), guesses)
 
 
 def fit_adds(job: Job) -> int:
     """Return the multiply-adds of the features that `fit_start` extracts."""
-    if job.anew:
-        return 0
+    if job.anew and (job.config.unlabelled != PSEUDO or job.start.kind == "scratch"):
+        return 0  # pixels are no arithmetic
     return feature_adds(job.task, job.backbone) * len(space_rows(job.task, job.rows))
 
 
@@ -122,7 +157,8 @@ def plan_steps(job: Job, head: nn.Module | None) -> dict[str, Any]:
 
 def _most_steps(job: Job, pace: float | None) -> int:
     """Return the steps that the budget allows, checks on validation images included."""
-    size = PRETRAINED.batch_size
+    # An epoch is a pass over the labelled images.
+    size = job.config.batch_size if job.budget.unit == "epochs" else job.config.images
     most = job.budget.steps(images=len(job.rows), batch_size=size, seconds_per_step=pace)
     if job.budget.unit != "seconds" or job.held is None:
         return most
@@ -132,33 +168,41 @@ def _most_steps(job: Job, pace: float | None) -> int:
 
 
 def fit_classifier(
-    run: RunFolder, job: Job, head: nn.Module | None, steps: int
+    run: RunFolder, job: Job, start: Beginning, steps: int
 ) -> tuple[Classifier, Cost, dict[str, Any]]:
     """Return the classifier, what its training cost beside the fit of the head, and how it went."""
     if not job.trains:
-        assert head is not None
+        assert start.head is not None
         ended: dict[str, Any] = {"final": {}, "stopping": None}
-        return Classifier(job.backbone, head, grid=GRID).eval(), Cost(), ended
-    size = PRETRAINED.batch_size
-    with training_log(run.path, "finetune", steps, size, job.reporter) as log:
-        classifier, trained, stopping = _train(run, job, head, steps, log)
-    ended = {"final": last_metrics(trained, run.path), "stopping": stopping}
-    return classifier, trained.cost(_count(job, head, steps, trained)), ended
+        return Classifier(job.backbone, start.head, grid=GRID).eval(), Cost(), ended
+    with training_log(run.path, "finetune", steps, job.config.images, job.reporter) as log:
+        tuned, stopping = _train(run, job, start, steps, log)
+    ended = {"final": last_metrics(tuned.trained, run.path), "stopping": stopping}
+    if tuned.unlabelled:
+        ended["unlabelled"] = named_shares(job.task, tuned.unlabelled)
+    return tuned.classifier, tuned.trained.cost(_count(job, start, steps, tuned.trained)), ended
 
 
-def follow(run: RunFolder, job: Job, head: nn.Module | None, steps: int) -> None:
+def named_shares(task: Task, unlabelled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what became of unlabelled images, with the share of each class under its name."""
+    about = dict(unlabelled)
+    names = (escape(name) for name in task.dataset.classes)
+    return {**about, "shares": dict(zip(names, about["shares"], strict=True))}
+
+
+def follow(run: RunFolder, job: Job, start: Beginning, steps: int) -> None:
     """Take part in the training that the first process does in `fit_classifier`."""
     if job.trains:
-        _, trained, _ = _train(run, job, head, steps, None)
-        _count(job, head, steps, trained)
+        tuned, _ = _train(run, job, start, steps, None)
+        _count(job, start, steps, tuned.trained)
 
 
-def _count(job: Job, head: nn.Module | None, steps: int, trained: Trained) -> int:
+def _count(job: Job, start: Beginning, steps: int, trained: Trained) -> int:
     return finetuning_adds(
         job.task,
         job.backbone,
         job.rows,
-        head=head,
+        head=start.head,
         steps=steps,
         config=job.config,
         done=trained.steps,
@@ -166,41 +210,43 @@ def _count(job: Job, head: nn.Module | None, steps: int, trained: Trained) -> in
 
 
 def _train(
-    run: RunFolder, job: Job, head: nn.Module | None, steps: int, log: TrainingLog | None
-) -> tuple[Classifier, Trained, dict[str, Any] | None]:
+    run: RunFolder, job: Job, start: Beginning, steps: int, log: TrainingLog | None
+) -> tuple[Tuned, dict[str, Any] | None]:
     """Train, watched where there is something to watch; keep the weights not chosen as well."""
     place = run.path / "checkpoints"
     if job.held is None:
-        classifier, trained = finetune(
+        tuned = finetune(
             job.task,
             job.backbone,
             job.rows,
-            head=head,
+            head=start.head,
             steps=steps,
             seed=job.seed,
             config=job.config,
+            guesses=start.guesses,
             folder=place,
             watch=log,
         )
-        return classifier, trained, None
+        return tuned, None
     watched = finetune_watched(
         job.task,
         job.backbone,
         job.rows,
         job.held,
-        head=head,
+        head=start.head,
         steps=steps,
         seed=job.seed,
         config=job.config,
         keep=job.keep,
         every=check_every(steps, line_every(steps)),
+        guesses=start.guesses,
         folder=place,
         watch=log,
     )
     if watched.other is not None and processes.is_main():
         other = "last" if watched.stopping["kept"] == "best" else "best"
         save_classifier(place / other, job, watched.other)
-    return watched.classifier, watched.trained, watched.stopping
+    return Tuned(watched.classifier, watched.trained, watched.unlabelled), watched.stopping
 
 
 def save_classifier(folder: Path, job: Job, classifier: Classifier) -> None:
@@ -220,7 +266,7 @@ def save_classifier(folder: Path, job: Job, classifier: Classifier) -> None:
 def dry_plan(job: Job) -> dict[str, Any]:
     """Return what would be done: stages, steps, seconds, disk."""
     began = time.perf_counter()
-    head = fit_start(job)
+    head = fit_start(job).head
     rows: list[dict[str, Any]] = [
         {"stage": "head", "steps": 0, "seconds": time.perf_counter() - began}
     ]

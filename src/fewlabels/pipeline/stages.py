@@ -19,12 +19,13 @@ from torch import nn
 from fewlabels.core.errors import DataError
 from fewlabels.core.seeding import stream
 from fewlabels.core.types import Backbone, Labels, Method
-from fewlabels.data.loader import BalancedBatches, Batches, load
+from fewlabels.data.loader import BalancedBatches, Batches, PairedBatches, load
 from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import RegressionHead, is_linear
 from fewlabels.pipeline.frozen import GRID, features
+from fewlabels.pipeline.guessing import no_guesses
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, fresh_seed, train
@@ -39,8 +40,11 @@ from fewlabels.transfer.parameters import (
     fresh_classifier,
 )
 from fewlabels.transfer.regressors import scale_of
+from fewlabels.transfer.unlabelled import FineTuneBoth, Propagated
 
+Tuning = FineTune | FineTuneBoth
 Observe = Callable[[Method, int, dict[str, float]], None]
+UNLABELLED_STEPS = {False: 1_500, True: 500}  # from scratch, and from an encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,23 @@ class PretrainPlan:
     seed: int
     labels: int | None = None
     optimizer: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuned:
+    """What came of a fine-tune.
+
+    Attributes
+    ----------
+    classifier : Classifier
+    trained : Trained
+    unlabelled : mapping or None
+        What became of unlabelled images, as `fewlabels.transfer.unlabelled.FineTuneBoth.told`.
+    """
+
+    classifier: Classifier
+    trained: Trained
+    unlabelled: Mapping[str, Any] | None = None
 
 
 def new_backbone(
@@ -204,8 +225,13 @@ def pretrain_encoder(
     return method, trained
 
 
-def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
-    """Return the steps a fine-tune takes: more for more labels and for larger images."""
+def finetune_steps(task: Task, labels: int, *, pretrained: bool, unlabelled: bool = False) -> int:
+    """Return the steps a fine-tune takes: more for more labels and for larger images.
+
+    With unlabelled images there is as much to learn, however few labels there are.
+    """
+    if unlabelled:
+        return UNLABELLED_STEPS[pretrained]
     each = 1 if task.pictures.size < 24 else 2
     full = min(1_500, 300 + each * labels)
     return max(50, full // 6) if pretrained else full
@@ -220,9 +246,10 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
     steps: int,
     seed: int,
     config: FineTuneConfig | None = None,
+    guesses: Propagated | None = None,
     folder: Path | None = None,
     watch: Watch | None = None,
-) -> tuple[Classifier, Trained]:
+) -> Tuned:
     """Train backbone and head on the labels of `rows`; the backbone given is not changed.
 
     Parameters
@@ -231,8 +258,10 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
         A fitted linear head to start from; None trains everything from scratch.
     config : FineTuneConfig, optional
         By default `PRETRAINED` where there is a head to start from, else `SCRATCH`.
+    guesses : Propagated, optional
+        About unlabelled images, where the settings ask for ``pseudo``.
     """
-    method = finetune_method(task, backbone, rows, head, seed, config)
+    method = finetune_method(task, backbone, rows, head, seed, config, guesses)
     trained = train(
         method,
         finetune_batches(task, rows, method, seed),
@@ -241,7 +270,12 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
         folder=folder,
         watch=watch,
     )
-    return method.classifier.eval(), trained
+    return Tuned(method.classifier.eval(), trained, told_of(method))
+
+
+def told_of(method: Tuning) -> Mapping[str, Any] | None:
+    """Return what became of unlabelled images; None where there were none to learn from."""
+    return None if isinstance(method, FineTune) else method.told()
 
 
 def finetune_pace(
@@ -253,8 +287,8 @@ def finetune_pace(
 ) -> float:
     """Return the seconds one step of a fine-tune takes, measured on a throw-away copy."""
 
-    def build() -> FineTune:
-        return finetune_method(task, backbone, rows, head, 0, config)
+    def build() -> Tuning:
+        return finetune_method(task, backbone, rows, head, 0, config, no_guesses(task, config))
 
     batches = finetune_batches(task, rows, build(), 0)
     return calibrate(build, batches, Plan(1_000, 0, task.bf16), task.device)
@@ -267,7 +301,8 @@ def finetune_method(
     head: nn.Module | None,
     seed: int,
     config: FineTuneConfig | None = None,
-) -> FineTune:
+    guesses: Propagated | None = None,
+) -> Tuning:
     """Return what `finetune` trains, on a copy of the backbone."""
     pretrained = head is not None
     encoder = copy.deepcopy(backbone)
@@ -280,21 +315,34 @@ def finetune_method(
         if not task.num_classes:
             classifier.head = RegressionHead(classifier.head, *scale_of(task.truth[rows]))
     classifier.to(task.device)
-    return FineTune(
+    config = config or (PRETRAINED if pretrained else SCRATCH)
+    tuned = FineTune(
         classifier,
         rows,
         task.truth[rows],
         task.pictures,
         task.label_policy(pretrained=pretrained),
-        config or (PRETRAINED if pretrained else SCRATCH),
+        config,
         freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
-    ).to(task.device)
+    )
+    if config.unlabelled == "none":
+        return tuned.to(task.device)
+    pool = task.dataset.rows("train") if guesses is None else guesses.rows
+    return FineTuneBoth(tuned, pool, task.policies, guesses).to(task.device)
 
 
-def finetune_batches(task: Task, rows: np.ndarray, method: FineTune, seed: int) -> Batches:
+def finetune_batches(task: Task, rows: np.ndarray, method: Tuning, seed: int) -> Batches:
     """Return the batches that `finetune` learns from."""
-    store, size, key = task.dataset.store, method.config.batch_size, stream(seed, "batches")
-    if method.config.imbalance == "sampling":
+    labelled = _labelled_batches(task, rows, method.config, stream(seed, "batches"))
+    if isinstance(method, FineTune):
+        return labelled
+    key = stream(seed, "unlabelled")
+    return PairedBatches(labelled, method.pool, method.config.ratio, seed=key)
+
+
+def _labelled_batches(task: Task, rows: np.ndarray, config: FineTuneConfig, key: int) -> Batches:
+    store, size = task.dataset.store, config.batch_size
+    if config.imbalance == "sampling":
         labels = task.dataset.labels[rows]
         return BalancedBatches(store, rows, labels, size, seed=key, device=task.device)
     return Batches(store, rows, size, seed=key, device=task.device)

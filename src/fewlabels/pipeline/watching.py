@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from torch import nn
 from fewlabels.core.seeding import stream
 from fewlabels.core.types import Backbone
 from fewlabels.models.classifier import Classifier
-from fewlabels.pipeline.stages import finetune_batches, finetune_method, score
+from fewlabels.pipeline.stages import (
+    Tuning,
+    finetune_batches,
+    finetune_method,
+    score,
+    told_of,
+)
 from fewlabels.pipeline.task import Task
 from fewlabels.training.loop import Plan, Trained, Watch, train
 from fewlabels.training.stopping import (
@@ -30,8 +36,9 @@ from fewlabels.training.stopping import (
     over,
 )
 from fewlabels.transfer.imbalance import ClassLoss
-from fewlabels.transfer.parameters import FineTune, FineTuneConfig
+from fewlabels.transfer.parameters import FineTuneConfig
 from fewlabels.transfer.regressors import scale_of
+from fewlabels.transfer.unlabelled import Propagated
 
 KEEP = ("best", "last")
 VAL_IMAGES, TRAIN_IMAGES = 500, 200  # scored at every check: ten of them stay far below training
@@ -51,12 +58,15 @@ class Watched:
     trained : Trained
     stopping : dict
         What ``results.json`` tells of it.
+    unlabelled : mapping or None
+        As `fewlabels.pipeline.stages.Tuned`.
     """
 
     classifier: Classifier
     other: Classifier | None
     trained: Trained
     stopping: dict[str, Any]
+    unlabelled: Mapping[str, Any] | None = None
 
 
 def held_rows(task: Task, used: np.ndarray, labels: int | None) -> np.ndarray | None:
@@ -93,6 +103,7 @@ def finetune_watched(  # noqa: PLR0913 - as `fewlabels.pipeline.stages.finetune`
     config: FineTuneConfig,
     keep: str,
     every: int,
+    guesses: Propagated | None = None,
     folder: Path | None = None,
     watch: Watch | None = None,
 ) -> Watched:
@@ -110,7 +121,7 @@ def finetune_watched(  # noqa: PLR0913 - as `fewlabels.pipeline.stages.finetune`
 
     Other parameters are those of `fewlabels.pipeline.stages.finetune`.
     """
-    method = finetune_method(task, backbone, rows, head, seed, config)
+    method = finetune_method(task, backbone, rows, head, seed, config, guesses)
     look, kind = _look(task, method, rows, held), Check if task.num_classes else NumberCheck
     stopping = EarlyStopping(method, method.classifier, look, steps=steps, every=every, kind=kind)
     trained = train(
@@ -124,7 +135,7 @@ def finetune_watched(  # noqa: PLR0913 - as `fewlabels.pipeline.stages.finetune`
     )
     found = record(stopping.found, keep=keep, images=len(held), planned=steps)
     classifier, other = _both(method.classifier.eval(), stopping, found)
-    return Watched(classifier, other, trained, found)
+    return Watched(classifier, other, trained, found, told_of(method))
 
 
 def _both(
@@ -138,7 +149,7 @@ def _both(
     return (best, classifier) if found["kept"] == "best" else (classifier, best)
 
 
-def _look(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> Look:
+def _look(task: Task, method: Tuning, rows: np.ndarray, held: np.ndarray) -> Look:
     """Return the function that finds out how a classifier, or a regressor, stands."""
     if not task.num_classes:
         return _look_at_numbers(task, method, rows, held)
@@ -160,7 +171,7 @@ def _look(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> L
     return look
 
 
-def _look_at_numbers(task: Task, method: FineTune, rows: np.ndarray, held: np.ndarray) -> Look:
+def _look_at_numbers(task: Task, method: Tuning, rows: np.ndarray, held: np.ndarray) -> Look:
     seen, unseen = _some(rows, TRAIN_IMAGES), _some(held, VAL_IMAGES)
     _, spread = scale_of(task.truth[rows])
 

@@ -119,6 +119,15 @@ class ComparedWithoutCopies(Record):
     rows: list[WithoutCopiesRow]
 
 
+class Unlabelled(Record):
+    """What became of images that were learned from without a label."""
+
+    loss: str
+    images: int
+    used: float
+    shares: dict[str, float]
+
+
 class Histogram(Record):
     """How many values lie between each two edges."""
 

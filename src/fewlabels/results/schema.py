@@ -38,6 +38,7 @@ from fewlabels.results.rows import (
     Stopping,
     Target,
     TargetSummary,
+    Unlabelled,
     VerdictRow,
     Versioned,
     WithoutCopies,
@@ -156,6 +157,7 @@ class FinetuneResult(PretrainResult):
     labels: dict[str, int]
     val: EvaluateResult | None
     stopping: Stopping | None = None
+    unlabelled: Unlabelled | None = None
 
 
 class ModelRow(Record):

@@ -54,7 +54,7 @@ def fit(
         fresh = new_backbone(task, arm.into or encoder.backbone_name, seed, options)
         if arm.transfer == "structure":
             carry_over(fresh, encoder.backbone.state_dict())
-        classifier, trained = finetune(
+        tuned = finetune(
             task,
             fresh,
             rows,
@@ -63,7 +63,7 @@ def fit(
             seed=seed,
             config=replace(SCRATCH, imbalance=arm.imbalance),
         )
-        return Fitted(classifier, meter.read() + _counted(arm, steps, trained))
+        return Fitted(tuned.classifier, meter.read() + _counted(arm, steps, tuned.trained))
     space = encoder.space
     meter = Meter(task.device)  # the space is shared, and its cost is added below
     kind = task.goal.first_head if arm.trains else arm.transfer
@@ -71,7 +71,7 @@ def fit(
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
         return Fitted(classifier, encoder.space_cost + meter.read())
-    classifier, trained = finetune(
+    tuned = finetune(
         task,
         encoder.backbone,
         rows,
@@ -80,7 +80,8 @@ def fit(
         seed=seed,
         config=replace(PRETRAINED, imbalance=arm.imbalance),
     )
-    return Fitted(classifier, encoder.space_cost + meter.read() + _counted(arm, steps, trained))
+    cost = encoder.space_cost + meter.read() + _counted(arm, steps, tuned.trained)
+    return Fitted(tuned.classifier, cost)
 
 
 def _counted(arm: Arm, steps: Steps, trained: Trained) -> Cost:

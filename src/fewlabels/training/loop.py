@@ -179,7 +179,7 @@ def train(
     seconds = before + time.perf_counter() - began
     energy = meter.read() if start == 0 and processes.count() == 1 else None
     peak = whole_memory_mb(device)
-    return Trained(done, done * batches.size, seconds, peak, metrics, energy)
+    return Trained(done, done * batches.images, seconds, peak, metrics, energy)
 
 
 def take_step(
@@ -217,7 +217,7 @@ def take_step(
 def _update(method: Method, batches: Batches, step: LoopStep, *, last: bool) -> dict[str, float]:
     """Take one step with this process's share of a batch; return the metrics of the whole."""
     several = processes.count() > 1
-    with _memory_errors(batches.size), OverProcesses() if several else nullcontext():
+    with _memory_errors(batches.images), OverProcesses() if several else nullcontext():
         batch = batches.part(step.index, step.span)
         if not last:
             batches.ahead(step.index + 1, step.span)

@@ -58,6 +58,10 @@ class FineTuneConfig:
     optimizer : {"auto", "adamw", "adam", "sgd"}
         ``auto`` is AdamW; how rates are carried over to the others is told in
         `fewlabels.training.optimizers`.
+    unlabelled : str
+        What unlabelled images are learned by, ``none`` or one of `fewlabels.transfer.unlabelled`.
+    ratio : int
+        Unlabelled images to each labelled one in a batch.
     """
 
     lr: float = 3e-3
@@ -71,6 +75,13 @@ class FineTuneConfig:
     l2_sp: float = 0.0
     imbalance: str = "none"
     optimizer: str = "auto"
+    unlabelled: str = "none"
+    ratio: int = 0
+
+    @property
+    def images(self) -> int:
+        """Return how many images a step draws, labelled or not."""
+        return self.batch_size * (1 + self.ratio)
 
 
 SCRATCH = FineTuneConfig()
@@ -144,23 +155,26 @@ class FineTune(nn.Module):
 
     def update(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """Learn from one batch of labelled images."""
-        self.classifier.train()
-        count = stages_open(len(self._stages), self.config.tune, step.progress)
-        open_stages(self._stages, count)
-        if self.freeze_norm:
-            freeze_batch_norm(self.classifier.backbone)
-        else:
-            freeze_batch_norm(self.classifier.backbone, closed_only=True)
+        self.ready(step.progress)
         x = augment(batch, self.pictures, self.policy, seed=step.seed)
-        target = self.table[batch.indices]
         with step.autocast():
             outputs = self.classifier(x)
-        loss, told = self.aim(outputs.float(), target)
+        loss, told = self.aim(outputs.float(), self.table[batch.indices])
+        return {**self.learn(loss, step), **told}
+
+    def ready(self, progress: float) -> None:
+        """Put every stage into the mode that it has at a `progress` in [0, 1)."""
+        self.classifier.train()
+        open_stages(self._stages, stages_open(len(self._stages), self.config.tune, progress))
+        freeze_batch_norm(self.classifier.backbone, closed_only=not self.freeze_norm)
+
+    def learn(self, loss: Tensor, step: Step) -> dict[str, Tensor]:
+        """Take a step down a loss and the pull towards the start; return their sum."""
         if self.config.l2_sp:
             loss = loss + self.config.l2_sp * self._distance()
         step.backward(loss, "finetune")
         step.apply("finetune")
-        return {"loss": loss.detach(), **told}
+        return {"loss": loss.detach()}
 
     def kind_of_step(self, index: int, steps: int) -> int:
         """Return how many stages learn."""
