@@ -302,9 +302,11 @@ def test_finetune_starts_from(library: Library) -> None:
 
 def test_parts_of_a_training_reach_the_library(library: Library) -> None:
     words = ["--imbalance", "logits", "--optimizer", "sgd", "--keep", "last"]
+    words += ["--unlabelled-loss", "freematch"]
     assert main(["finetune", "digits", "--from", "scratch", *words]) == 0
-    kept = {key: library.settings[key] for key in ("imbalance", "optimizer", "keep")}
-    assert kept == {"imbalance": "logits", "optimizer": "sgd", "keep": "last"}
+    parts = ("imbalance", "optimizer", "keep", "unlabelled_loss")
+    kept = [library.settings[key] for key in parts]
+    assert kept == ["logits", "sgd", "last", "freematch"]
     assert main(["pretrain", "digits", "--optimizer", "adam"]) == 0
     assert library.settings["optimizer"] == "adam"
     for verb in ("run", "compare"):

@@ -9,6 +9,7 @@ from fewlabels.methods import LABELLED, METHODS
 from fewlabels.study.arms import (
     DEFAULT_ARMS,
     FIXED_ORDER,
+    LOSSES,
     NUMBER_ARMS,
     RECOMMENDED,
     TRANSFERS,
@@ -75,6 +76,37 @@ def test_anything_else_is_refused_with_a_way_on(text: str, code: str, hint: str)
         parse_arm(text)
     assert caught.value.code == code
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("start", "full"), [("scratch:tiny", True), ("simclr", False), ("runs/a+b", False)]
+)
+def test_an_unlabelled_loss_stands_for_a_transfer_that_trains(
+    start: str, full: bool, loss: str
+) -> None:
+    arm = parse_arm(f"{start}+{loss}")
+    assert (arm.transfer, arm.unlabelled, arm.trains) == ("parameters", loss, True)
+    assert arm.at_full_rate is full
+    row = arm.describe()
+    assert row["unlabelled"] == loss
+    plain = parse_arm(f"{start}+parameters").describe()
+    assert plain["unlabelled"] == "none"
+    assert str(row["description"]).startswith(str(plain["description"]))
+    assert row["description"] != plain["description"]
+
+
+def test_losses_are_arms_of_their_own() -> None:
+    names = ["scratch", *(f"scratch+{loss}" for loss in LOSSES)]
+    assert len(parse_arms(names)) == len(names)
+    with pytest.raises(UsageError, match="the same arm"):
+        parse_arms(["scratch+pseudo", "scratch:auto+pseudo"])
+    with pytest.raises(UsageError, match="fixmatch tells classes apart"):
+        parse_arms(["scratch", "simclr+fixmatch"], target="age")
+    with pytest.raises(UsageError, match="pixels have no weights"):
+        parse_arm("pixels+fixmatch")
+    with pytest.raises(UsageError, match="fixmatch:tiny"):
+        parse_arm("simclr+fixmatch:tiny")
 
 
 def test_structure_may_name_the_network_it_carries_into() -> None:

@@ -21,6 +21,8 @@ from fewlabels.study.plan import (
     training_seed,
 )
 from fewlabels.training.durations import parse_duration
+from fewlabels.transfer.parameters import PRETRAINED
+from fewlabels.transfer.unlabelled import with_unlabelled
 
 
 def units(**changes: Any) -> list[Unit]:
@@ -254,6 +256,80 @@ def test_without_a_pretraining_any_budget_will_do(
     steps = settle(task, ["scratch", "random+parameters"], "20 steps", monkeypatch)
     assert steps.finetune == {"10": 20, "400": 20}
     assert steps.scratch == {"10": 10, "400": 20}
+
+
+def with_losses(
+    task: Task, names: list[str], budget: str, monkeypatch: pytest.MonkeyPatch, share: float = 1.0
+) -> module.Steps:
+    """Settle steps where one with unlabelled images takes 50 ms, and one by FreeMatch 60."""
+
+    def pretrain_steps(_task: Task, _method: str, _backbone: str, left: Any) -> tuple[int, float]:
+        return left.steps(images=200, batch_size=64, seconds_per_step=0.01), 0.01
+
+    def unlabelled_steps(*, pretrained: bool) -> int:
+        return 100 if pretrained else 300
+
+    monkeypatch.setattr(module, "pretrain_steps", pretrain_steps)
+    monkeypatch.setattr(module, "unlabelled_steps", unlabelled_steps)
+    monkeypatch.setattr(
+        module, "finetune_steps", lambda _task, labels, *, pretrained: 50 if pretrained else labels
+    )
+    costs = Costs(
+        finetune={"tiny": 0.02},
+        extraction={"tiny": 0.5},
+        labels=(10, 400),
+        steps=50,
+        share=share,
+        unlabelled={"tiny+fixmatch": 0.05, "tiny+freematch": 0.06},
+        unlabelled_steps={"freematch": 100} if "simclr+freematch" in names else {},
+    )
+    return settle_steps(task, [parse_arm(name) for name in names], costs, parse_duration(budget))
+
+
+LOSS_ARMS = ["scratch", "simclr+features", "scratch+fixmatch", "simclr+freematch"]
+
+
+def test_unlabelled_images_take_their_time_from_pretraining(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = with_losses(task, LOSS_ARMS, "10s", monkeypatch)
+    assert steps.unlabelled == {"scratch+fixmatch": 200, "finetune+freematch": 100}
+    assert steps.pretrain == {"simclr:tiny": 350}  # 10 s less half a second and 100 of 60 ms
+    assert steps.scratch == {"10": 10, "400": 400}  # of 20 ms: others' pace does not cut them
+    assert steps.seconds["finetune:tiny+fixmatch"] == 0.05
+    # From scratch nothing is taken from pre-training.
+    alone = with_losses(task, LOSS_ARMS[:3], "10s", monkeypatch)
+    assert alone.pretrain == {"simclr:tiny": 950}
+
+
+@pytest.mark.parametrize(("budget", "scratch"), [("400 steps", 300), ("60000 images", 300)])
+def test_unlabelled_images_are_part_of_every_budget(
+    task: Task, monkeypatch: pytest.MonkeyPatch, budget: str, scratch: int
+) -> None:
+    steps = with_losses(task, LOSS_ARMS, budget, monkeypatch)
+    each = with_unlabelled(PRETRAINED, "freematch").images
+    left = {"400 steps": 300, "60000 images": (60_000 - 100 * each) // 64}[budget]
+    assert steps.pretrain == {"simclr:tiny": left}
+    assert steps.unlabelled == {"scratch+fixmatch": scratch, "finetune+freematch": 100}
+    short = with_losses(task, [*LOSS_ARMS[:1], "scratch+fixmatch"], "2560 images", monkeypatch)
+    assert short.unlabelled == {"scratch+fixmatch": 2_560 // each}
+    assert short.scratch == {"10": 10, "400": 40}
+
+
+def test_steps_are_those_of_the_arm(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = with_losses(task, LOSS_ARMS, "10s", monkeypatch, share=0.5)
+    found = {name: steps.of(parse_arm(name), 40) for name in LOSS_ARMS if "features" not in name}
+    assert found == {"scratch": 200, "scratch+fixmatch": 150, "simclr+freematch": 50}
+    assert steps.of(parse_arm("simclr+parameters"), 10) == 25
+
+
+def test_a_loss_names_other_cells_and_no_loss_the_same_as_ever(task: Task) -> None:
+    streams = module.Streams(0, 0, None, 1)
+    arms = [parse_arm(name) for name in ("scratch", "scratch+fixmatch", "scratch+pseudo")]
+    names = [module.cell_id(task, "key", arm, 4, streams, {"fit": 3}) for arm in arms]
+    assert len(set(names)) == 3
+    plain = replace(arms[1], unlabelled="none")
+    assert module.cell_id(task, "key", plain, 4, streams, {"fit": 3}) == names[0]
 
 
 def test_a_short_budget_cuts_every_fine_tune_alike(

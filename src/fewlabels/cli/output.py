@@ -198,6 +198,7 @@ def show_training(result: Record) -> None:
             ("final", final),
             ("probe", _probe(result)),
             ("likeness", _likeness(result.get("likeness"))),
+            ("unlabelled", (result.get("unlabelled") or {}).get("said", "")),
             ("validation", (result.get("stopping") or {}).get("said", "")),
         ]
     )

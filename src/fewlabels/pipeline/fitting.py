@@ -24,7 +24,8 @@ from fewlabels.pipeline.stages import (
     finetune,
     finetune_pace,
     finetune_steps,
-    new_backbone,
+    pixel_space,
+    unlabelled_steps,
 )
 from fewlabels.pipeline.starts import Start
 from fewlabels.pipeline.task import Task
@@ -88,9 +89,9 @@ class Job:
         """Return the steps that parameters are trained where the budget allows."""
         if not self.trains:
             return 0
-        unlabelled = self.config.unlabelled != "none"
-        count = len(self.rows)
-        return finetune_steps(self.task, count, pretrained=not self.anew, unlabelled=unlabelled)
+        if self.config.unlabelled != "none":
+            return unlabelled_steps(pretrained=not self.anew)
+        return finetune_steps(self.task, len(self.rows), pretrained=not self.anew)
 
     @property
     def trains(self) -> bool:
@@ -126,8 +127,11 @@ def fit_start(job: Job) -> Beginning:
         return Beginning(None)
     # From scratch there are no features that labels could be spread over, but there are pixels.
     scratch = job.start.kind == "scratch"
-    seen = new_backbone(job.task, "pixels", 0) if scratch else job.backbone
-    space = feature_space(job.task, seen, job.rows)
+    space = (
+        pixel_space(job.task, job.rows)
+        if scratch
+        else feature_space(job.task, job.backbone, job.rows)
+    )
     guesses = propagate(job.task, space, job.rows) if guessed else None
     if job.anew:
         return Beginning(None, guesses)
@@ -184,10 +188,16 @@ def fit_classifier(
 
 
 def named_shares(task: Task, unlabelled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what became of unlabelled images, with the share of each class under its name."""
-    about = dict(unlabelled)
+    """Return what became of unlabelled images, also in words, with classes by their names."""
     names = (escape(name) for name in task.dataset.classes)
-    return {**about, "shares": dict(zip(names, about["shares"], strict=True))}
+    shares = dict(zip(names, unlabelled["shares"], strict=True))
+    most, least = max(shares, key=shares.__getitem__), min(shares, key=shares.__getitem__)
+    said = (
+        f"{unlabelled['images']:,} training images were also learned from without a label "
+        f"({unlabelled['loss']}); a guess counted {unlabelled['used']:.0%} on average; "
+        f"{most} was guessed most ({shares[most]:.0%}), {least} least ({shares[least]:.0%})"
+    )
+    return {**unlabelled, "shares": shares, "said": said}
 
 
 def follow(run: RunFolder, job: Job, start: Beginning, steps: int) -> None:

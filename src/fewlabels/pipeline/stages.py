@@ -24,13 +24,14 @@ from fewlabels.methods import BATCH_SIZES, LABELLED, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import RegressionHead, is_linear
-from fewlabels.pipeline.frozen import GRID, features
+from fewlabels.pipeline.frozen import GRID, feature_space, features
 from fewlabels.pipeline.guessing import no_guesses
 from fewlabels.pipeline.task import Task
 from fewlabels.training.durations import Duration
 from fewlabels.training.loop import Plan, Trained, Watch, fresh_seed, train
 from fewlabels.training.measuring import calibrate
 from fewlabels.training.optimizers import Reoptimized
+from fewlabels.transfer.features import Space
 from fewlabels.transfer.parameters import (
     FREEZE_NORM_BELOW,
     PRETRAINED,
@@ -225,16 +226,16 @@ def pretrain_encoder(
     return method, trained
 
 
-def finetune_steps(task: Task, labels: int, *, pretrained: bool, unlabelled: bool = False) -> int:
-    """Return the steps a fine-tune takes: more for more labels and for larger images.
-
-    With unlabelled images there is as much to learn, however few labels there are.
-    """
-    if unlabelled:
-        return UNLABELLED_STEPS[pretrained]
+def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
+    """Return the steps a fine-tune takes: more for more labels and for larger images."""
     each = 1 if task.pictures.size < 24 else 2
     full = min(1_500, 300 + each * labels)
     return max(50, full // 6) if pretrained else full
+
+
+def unlabelled_steps(*, pretrained: bool) -> int:
+    """Return the steps a fine-tune on unlabelled images takes, however few labels there are."""
+    return UNLABELLED_STEPS[pretrained]
 
 
 def finetune(  # noqa: PLR0913 - a training, and where it is kept
@@ -346,6 +347,11 @@ def _labelled_batches(task: Task, rows: np.ndarray, config: FineTuneConfig, key:
         labels = task.dataset.labels[rows]
         return BalancedBatches(store, rows, labels, size, seed=key, device=task.device)
     return Batches(store, rows, size, seed=key, device=task.device)
+
+
+def pixel_space(task: Task, labelled: np.ndarray) -> Space:
+    """Return the training images as they are, as a space: what scratch may spread labels over."""
+    return feature_space(task, new_backbone(task, "pixels", 0), labelled)
 
 
 def _feature_width(task: Task, backbone: Backbone) -> int:

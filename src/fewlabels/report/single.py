@@ -179,6 +179,7 @@ def _facts(results: Record) -> list[tuple[str, str]]:
         ("multiply-adds", words.large(results.get("multiply_adds"))),
         ("energy", _energy(results)),
         ("peak memory", words.memory(results.get("peak_memory_mb"))),
+        ("unlabelled", str(record(results.get("unlabelled")).get("said") or "")),
         ("validation", str(record(results.get("stopping")).get("said") or "")),
         *((f"{label}, by its features", v) for label, v, _ in _likeness(results)),
         *(

@@ -126,6 +126,7 @@ class Unlabelled(Record):
     images: int
     used: float
     shares: dict[str, float]
+    said: str
 
 
 class Histogram(Record):
@@ -192,6 +193,7 @@ class Arm(Record):
     backbone: str | None
     transfer: str | None
     source: str | None = None
+    unlabelled: str | None = None
 
 
 class Streams(Record):

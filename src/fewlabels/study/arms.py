@@ -11,6 +11,7 @@ from fewlabels.models.weights import SUFFIXES
 from fewlabels.pipeline.starts import names_start
 from fewlabels.study.given import Given
 from fewlabels.transfer.regressors import REGRESSORS
+from fewlabels.transfer.unlabelled import UNLABELLED
 
 TRANSFERS = (
     "features",
@@ -23,6 +24,8 @@ TRANSFERS = (
     "parameters",
     "structure",
 )
+
+LOSSES = tuple(name for name in UNLABELLED if name != "none")
 
 DEFAULT_ARMS = (
     "scratch",
@@ -72,6 +75,13 @@ _WORDS = {
     "parameters": "head first, then all weights trained",
     "structure": "what fits carried into another network, all of it trained",
 }
+_LOSS_WORDS = {
+    "none": "",
+    "pseudo": ", with labels spread over the unlabelled images",
+    "fixmatch": ", with unlabelled images by FixMatch",
+    "freematch": ", with unlabelled images by FreeMatch",
+    "softmatch": ", with unlabelled images by SoftMatch",
+}
 _NUMBER_WORDS = {
     **_WORDS,
     "features": "frozen features, ridge regression averaged with the nearest neighbours",
@@ -106,6 +116,9 @@ class Arm:
         What it does about classes of unequal size: see `fewlabels.transfer.imbalance`.
     numeric : bool
         Whether it predicts a number.
+    unlabelled : str
+        What it learns unlabelled images by, while its weights are trained: see
+        `fewlabels.transfer.unlabelled`.
     """
 
     name: str
@@ -118,6 +131,7 @@ class Arm:
     into: str = ""
     imbalance: str = "none"
     numeric: bool = False
+    unlabelled: str = "none"
 
     @property
     def trains(self) -> bool:
@@ -149,7 +163,8 @@ class Arm:
             "transfer": self.transfer,
             "source": self.source,
             "imbalance": self.imbalance,
-            "description": starts[self.start],
+            "unlabelled": self.unlabelled,
+            "description": starts[self.start] + _LOSS_WORDS[self.unlabelled],
         }
 
 
@@ -186,7 +201,8 @@ def arm_of_numbers(arm: Arm) -> Arm:
     known = ("parameters", "structure", *REGRESSORS)
     # Said by nobody: what pixels are by default.
     transfer = "ridge" if arm.name.strip() == "pixels" else arm.transfer
-    if transfer not in known:
+    if transfer not in known or arm.unlabelled != "none":
+        transfer = transfer if arm.unlabelled == "none" else arm.unlabelled
         raise UsageError(
             "usage.arm",
             f"{arm.name!r}: {transfer} tells classes apart, and a number is to be predicted",
@@ -201,7 +217,8 @@ def parse_arm(text: str) -> Arm:
     ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run folder or
     published weights, ``START+transfer``; a file may say what it is of, ``FILE:backbone+transfer``.
     The transfer ``structure`` may name the network that
-    weights are carried into, as in ``START+structure:tiny``.
+    weights are carried into, as in ``START+structure:tiny``. An unlabelled loss in the place of
+    the transfer trains parameters on unlabelled images as well, as in ``scratch+fixmatch``.
 
     Raises
     ------
@@ -214,14 +231,25 @@ def parse_arm(text: str) -> Arm:
     'resnet18'
     >>> parse_arm("runs/source+features").source
     'runs/source'
+    >>> arm = parse_arm("simclr+freematch")
+    >>> arm.transfer, arm.unlabelled
+    ('parameters', 'freematch')
     """
     # The last plus counts: a folder may have one in its name.
     start, plus, transfer = text.strip().rpartition("+")
     if not plus:
         start, transfer = transfer, ""
     transfer, _, into = transfer.partition(":")
-    if (transfer and transfer not in TRANSFERS) or (into and transfer != "structure"):
-        raise unknown("transfer", f"{transfer}:{into}" if into else transfer, TRANSFERS)
+    known = (*TRANSFERS, *LOSSES)
+    if (transfer and transfer not in known) or (into and transfer != "structure"):
+        raise unknown("transfer", f"{transfer}:{into}" if into else transfer, known)
+    if transfer in LOSSES:
+        return replace(_arm(text, start, "parameters", into), unlabelled=transfer)
+    return _arm(text, start, transfer, into)
+
+
+def _arm(text: str, start: str, transfer: str, into: str) -> Arm:
+    """Return the arm of a start and a transfer as they were written."""
     method, _, backbone = start.partition(":")
     if text.strip() == "mean":
         return Arm("mean", "pixels", None, "pixels", "mean")
@@ -303,7 +331,8 @@ def parse_arms(names: list[str], *, target: str | None = None) -> list[Arm]:
     elif any(arm.transfer == "mean" for arm in arms):
         raise UsageError("usage.arm", "'mean' predicts a number, not a class", "--target COLUMN")
     kinds = [
-        (arm.start, arm.method, arm.source, arm.backbone, arm.transfer, arm.into) for arm in arms
+        (arm.start, arm.method, arm.source, arm.backbone, arm.transfer, arm.into, arm.unlabelled)
+        for arm in arms
     ]
     for place, kind in enumerate(kinds):
         if kind in kinds[:place]:

@@ -8,11 +8,11 @@ from typing import Any
 
 from fewlabels.core.errors import UsageError
 from fewlabels.evaluation.folds import FOLDS
-from fewlabels.pipeline.stages import finetune_steps
+from fewlabels.pipeline.stages import finetune_steps, unlabelled_steps
 from fewlabels.pipeline.task import Task
 from fewlabels.study.arms import Arm
 from fewlabels.study.folding import count_encoders, images_of
-from fewlabels.study.paces import Costs, backbone_of
+from fewlabels.study.paces import Costs, backbone_of, pace_name
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit
 from fewlabels.study.precision import precision
 from fewlabels.study.settings import Settings, label_count
@@ -94,8 +94,7 @@ def _fit_seconds(
         count = label_count(task, shots)
         each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
         if arm.trains:
-            each = finetune_steps(task, count, pretrained=not arm.at_full_rate)
-            each *= costs.finetune[backbone_of(arm, task)]
+            each = _steps(task, arm, count) * costs.fit(arm, task)
         folds = FOLDS if task.goal.can_choose(count) else 0
         total += each * (cells + folds)
     return total
@@ -104,13 +103,16 @@ def _fit_seconds(
 def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: Costs) -> float:
     """Return the seconds of fitting the chosen arm once more, were it the dearest."""
     most = max(label_count(task, shots) for shots in settings.labels or (OWN_LABELS,))
-    fits = [
-        finetune_steps(task, most, pretrained=not arm.at_full_rate)
-        * costs.finetune[backbone_of(arm, task)]
-        for arm in arms
-        if arm.trains
-    ]
+    fits = [_steps(task, arm, most) * costs.fit(arm, task) for arm in arms if arm.trains]
     return max(fits, default=HEAD_SECONDS)
+
+
+def _steps(task: Task, arm: Arm, count: int) -> int:
+    """Return the fixed steps of an arm's fine-tune on so many labelled images."""
+    pretrained = not arm.at_full_rate
+    if arm.unlabelled != "none":
+        return unlabelled_steps(pretrained=pretrained)
+    return finetune_steps(task, count, pretrained=pretrained)
 
 
 def dry_plan(
@@ -150,9 +152,8 @@ def _arm_row(
     task: Task, arm: Arm, shots: int, units: Sequence[Unit], steps: Steps
 ) -> dict[str, Any]:
     count = label_count(task, shots)
-    table = steps.scratch if arm.at_full_rate else steps.finetune
-    each = table[str(count)] if arm.trains else 0
-    pace = steps.seconds.get(f"finetune:{backbone_of(arm, task)}", 0.0)
+    each = steps.of(arm, count) if arm.trains else 0
+    pace = steps.seconds.get(f"finetune:{pace_name(arm, task)}", 0.0)
     cells = sum(len(u.draws) for u in units)
     if arm.start in ("scratch", "pixels"):
         cells = len({(u.split, d) for u in units for d in u.draws})

@@ -15,16 +15,19 @@ from fewlabels.core.errors import ModelError
 from fewlabels.models.classifier import Classifier
 from fewlabels.models.heads import answers
 from fewlabels.pipeline.frozen import GRID, features, fit_head
-from fewlabels.pipeline.stages import finetune, new_backbone, score
+from fewlabels.pipeline.guessing import propagate
+from fewlabels.pipeline.stages import finetune, new_backbone, pixel_space, score
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json, replacing, to_json, write_atomic
 from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
-from fewlabels.study.plan import Steps, Streams, nearest
+from fewlabels.study.plan import Steps, Streams
 from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.loop import Trained
+from fewlabels.transfer.features import Space
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
 from fewlabels.transfer.structure import carry_over
+from fewlabels.transfer.unlabelled import PSEUDO, Propagated, with_unlabelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,10 @@ def fit(
             fresh,
             rows,
             head=None,
-            steps=nearest(steps.scratch, len(rows)),
+            steps=steps.of(arm, len(rows)),
             seed=seed,
-            config=replace(SCRATCH, imbalance=arm.imbalance),
+            config=with_unlabelled(replace(SCRATCH, imbalance=arm.imbalance), arm.unlabelled),
+            guesses=_guesses(arm, task, rows, None),
         )
         return Fitted(tuned.classifier, meter.read() + _counted(arm, steps, tuned.trained))
     space = encoder.space
@@ -76,9 +80,10 @@ def fit(
         encoder.backbone,
         rows,
         head=head,
-        steps=nearest(steps.finetune, len(rows)),
+        steps=steps.of(arm, len(rows)),
         seed=seed,
-        config=replace(PRETRAINED, imbalance=arm.imbalance),
+        config=with_unlabelled(replace(PRETRAINED, imbalance=arm.imbalance), arm.unlabelled),
+        guesses=_guesses(arm, task, rows, space),
     )
     cost = encoder.space_cost + meter.read() + _counted(arm, steps, tuned.trained)
     return Fitted(tuned.classifier, cost)
@@ -89,6 +94,13 @@ def _counted(arm: Arm, steps: Steps, trained: Trained) -> Cost:
     each = steps.multiply_adds.get(f"step:{arm.name}")
     adds = None if each is None else each * trained.steps
     return Cost(trained.steps, trained.images_seen, multiply_adds=adds)
+
+
+def _guesses(arm: Arm, task: Task, rows: np.ndarray, space: Space | None) -> Propagated | None:
+    """Return the guesses that an arm makes before it trains; from scratch on the pixels."""
+    if arm.unlabelled != PSEUDO:
+        return None
+    return propagate(task, space or pixel_space(task, rows), rows)
 
 
 def predict_test(

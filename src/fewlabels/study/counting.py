@@ -11,6 +11,8 @@ from fewlabels.pipeline.stages import PretrainPlan, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.study.plan import Steps
+from fewlabels.transfer.parameters import SCRATCH
+from fewlabels.transfer.unlabelled import with_unlabelled
 
 
 def with_multiply_adds(task: Task, arms: Sequence[Arm], steps: Steps) -> Steps:
@@ -33,7 +35,7 @@ def with_multiply_adds(task: Task, arms: Sequence[Arm], steps: Steps) -> Steps:
             images[start] = feature_adds(arm.given.task if arm.given else task, _start(task, arm))
         found[f"image:{arm.name}"] = images[start]
         if arm.trains:
-            network = arm.into or start
+            network = f"{arm.into or start}+{arm.unlabelled}"
             if network not in fits:
                 fits[network] = _step(task, arm)
             found[f"step:{arm.name}"] = fits[network]
@@ -56,4 +58,5 @@ def _step(task: Task, arm: Arm) -> int:
     elif arm.given is not None:
         task = arm.given.task
     rows = task.dataset.labelled_rows("train")[:2]
-    return finetuning_adds(task, start, rows, head=None, steps=1)
+    config = with_unlabelled(SCRATCH, arm.unlabelled)
+    return finetuning_adds(task, start, rows, head=None, steps=1, config=config)

@@ -24,7 +24,6 @@ from fewlabels.study.plan import (
     Streams,
     Unit,
     cell_id,
-    nearest,
     training_seed,
 )
 from fewlabels.study.settings import Settings, label_count
@@ -243,8 +242,7 @@ def _steps(comparison: Comparison, arm: Arm, task: Task, shots: int) -> dict[str
     """Return the steps that a cell's name tells of."""
     steps, fit = comparison.steps, 0
     if arm.trains:
-        table = steps.scratch if arm.at_full_rate else steps.finetune
-        fit = nearest(table, label_count(task, shots))
+        fit = steps.of(arm, label_count(task, shots))
     return {**({} if not arm.method else steps.pretrain), "fit": fit}
 
 

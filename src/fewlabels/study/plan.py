@@ -17,12 +17,14 @@ from fewlabels.pipeline.stages import (
     finetune_steps,
     pretrain_batches,
     pretrain_steps,
+    unlabelled_steps,
 )
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.study.paces import Costs
 from fewlabels.training.durations import Duration
 from fewlabels.transfer.parameters import PRETRAINED
+from fewlabels.transfer.unlabelled import with_unlabelled
 
 OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
 LEAST_LEFT = 0.2  # of a budget; with less for pre-training a comparison would be one of transfers
@@ -109,6 +111,8 @@ class Steps:
         What the calibration measured, by stage; for the plan's own estimate.
     multiply_adds : dict
         What `fewlabels.study.counting` counted; empty where it was not asked.
+    unlabelled : dict
+        Steps of fine-tunes with unlabelled images, by `unlabelled_name`, whatever the labels.
     """
 
     pretrain: dict[str, int]
@@ -116,6 +120,21 @@ class Steps:
     scratch: dict[str, int]
     seconds: dict[str, float]
     multiply_adds: dict[str, int] = field(default_factory=dict)
+    unlabelled: dict[str, int] = field(default_factory=dict)
+
+    def of(self, arm: Arm, labels: int) -> int:
+        """Return the steps of an arm's fine-tune on so many labelled images.
+
+        Those of the smallest number that is listed and not below.
+        """
+        if arm.unlabelled != "none":
+            return self.unlabelled[unlabelled_name(arm)]
+        return nearest(self.scratch if arm.at_full_rate else self.finetune, labels)
+
+
+def unlabelled_name(arm: Arm) -> str:
+    """Return the name under which the steps of an arm with unlabelled images are kept."""
+    return f"{'scratch' if arm.at_full_rate else 'finetune'}+{arm.unlabelled}"
 
 
 def nearest(table: Mapping[str, int], count: int) -> int:
@@ -157,12 +176,14 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
         asked = f"{asked} ({budget})"
     fine = {str(n): costs.cut(finetune_steps(task, n, pretrained=True)) for n in costs.labels}
     scratch = {str(n): costs.cut(finetune_steps(task, n, pretrained=False)) for n in costs.labels}
-    seconds = {f"finetune:{name}": pace for name, pace in costs.finetune.items()}
+    paces = costs.finetune | costs.unlabelled
+    seconds = {f"finetune:{name}": pace for name, pace in paces.items()}
     seconds |= {f"extraction:{name}": taken for name, taken in costs.extraction.items()}
     pairs = sorted({(a.method, pick_backbone(a.backbone, task)) for a in arms if a.method})
     if any(arm.trains for arm in arms):
-        fine = _at_most(fine, costs, budget, before=costs.slowest_extraction)
-        scratch = _at_most(scratch, costs, budget)
+        pace, batch = costs.slowest_step, PRETRAINED.batch_size
+        fine = _at_most(fine, budget, pace, batch=batch, before=costs.slowest_extraction)
+        scratch = _at_most(scratch, budget, pace, batch=batch)
     trains = any(arm.trains and arm.method for arm in arms)
     batch = max((pretrain_batches(task, method, 0).size for method, _ in pairs), default=0)
     pretrain: dict[str, int] = {}
@@ -171,18 +192,38 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
         steps, pace = pretrain_steps(task, method, backbone, left)
         pretrain[f"{method}:{backbone}"] = steps
         seconds[f"pretrain:{method}:{backbone}"] = pace
-    return Steps(pretrain, fine, scratch, seconds)
+    others = {
+        unlabelled_name(arm): _unlabelled(arm, costs, budget)
+        for arm in arms
+        if arm.unlabelled != "none"
+    }
+    return Steps(pretrain, fine, scratch, seconds, unlabelled=others)
+
+
+def _unlabelled(arm: Arm, costs: Costs, budget: Duration) -> int:
+    """Return the steps of an arm's fine-tune with unlabelled images."""
+    steps = costs.cut(unlabelled_steps(pretrained=not arm.at_full_rate))
+    before = 0.0 if arm.start == "scratch" else costs.slowest_extraction
+    pace, batch = costs.slowest_of(arm.unlabelled), with_unlabelled(PRETRAINED, "fixmatch").images
+    return _at_most({"": steps}, budget, pace, batch=batch, before=before)[""]
 
 
 def _at_most(
-    table: dict[str, int], costs: Costs, budget: Duration, *, before: float = 0.0
+    table: dict[str, int], budget: Duration, pace: float, *, batch: int, before: float = 0.0
 ) -> dict[str, int]:
-    """Return the steps of fine-tunes, cut to the budget less the seconds `before` them."""
+    """Return the steps of fine-tunes, cut to the budget less the seconds `before` them.
+
+    Parameters
+    ----------
+    pace : float
+        Seconds of the slowest of their steps.
+    batch : int
+        Images of a step.
+    """
     if budget.unit == "seconds":
-        if not costs.slowest_step:
+        if not pace:
             return table
-        budget = Duration(max(budget.value - before, costs.slowest_step), "seconds")
-    batch, pace = PRETRAINED.batch_size, costs.slowest_step
+        budget = Duration(max(budget.value - before, pace), "seconds")
     most = budget.steps(images=0, batch_size=batch, seconds_per_step=pace)
     return {count: min(steps, most) for count, steps in table.items()}
 
@@ -207,10 +248,12 @@ def _left(
         That is less than `LEAST_LEFT` of it, or less than a batch.
     """
     steps = costs.cut(costs.steps) if trains else 0
+    others = costs.cut(max(costs.unlabelled_steps.values())) if costs.unlabelled_steps else 0
+    images = with_unlabelled(PRETRAINED, "fixmatch").images
     reserve, least = {
         "seconds": (costs.transfer(backbone, trains=trains), 0),
-        "steps": (steps, 1),
-        "images": (steps * PRETRAINED.batch_size, batch),
+        "steps": (max(steps, others), 1),
+        "images": (max(steps * PRETRAINED.batch_size, others * images), batch),
     }[budget.unit]
     left = Duration(budget.value - reserve, budget.unit)
     if left.value < max(least, LEAST_LEFT * budget.value):
@@ -256,6 +299,8 @@ def cell_id(
         about["weights"] = weights
     if arm.imbalance != "none":
         about["imbalance"] = arm.imbalance
+    if arm.unlabelled != "none":
+        about["unlabelled"] = arm.unlabelled
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 

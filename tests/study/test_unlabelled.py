@@ -1,0 +1,103 @@
+"""Arms that learn from unlabelled images: computed, described, paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fewlabels.pipeline.task import DataOptions, Task
+from fewlabels.results.files import read_json
+from fewlabels.results.schema import validate
+from fewlabels.study import cells, paces
+from fewlabels.study import plan as plan_module
+from fewlabels.study.arms import parse_arm, parse_arms
+from fewlabels.study.compare import compare
+from fewlabels.study.paces import measure_costs
+from fewlabels.training.progress import Reporter
+from fewlabels.transfer.parameters import SCRATCH
+from fewlabels.transfer.unlabelled import with_unlabelled
+
+pytestmark = pytest.mark.medium
+
+ARMS = ("scratch", "scratch+fixmatch", "scratch+pseudo", "autoencoder+pseudo", "random+freematch")
+
+
+@pytest.fixture(scope="module")
+def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("unlabelled") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(out.parent / "cache"))
+        patch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 3)
+        patch.setattr(plan_module, "unlabelled_steps", lambda **_k: 2)
+        patch.setattr(paces, "finetune_steps", lambda *_a, **_k: 3)
+        patch.setattr(paces, "unlabelled_steps", lambda **_k: 2)
+        patch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
+        return compare(
+            DataOptions(str(table)),
+            arms=ARMS,
+            baseline="scratch",
+            labels=[4],
+            seeds=1,
+            pretraining_seeds=1,
+            budget="20steps",
+            device="cpu",
+            select="first",
+            out=out,
+            reporter=Reporter(quiet=True),
+        )
+
+
+def test_every_arm_gets_its_cells_and_its_row(found: dict[str, Any]) -> None:
+    validate("compare", found)
+    rows = {cell["arm"]: cell for cell in found["cells"]}
+    assert rows.keys() == set(ARMS)
+    assert not any(row["failed"] for row in rows.values())
+    told = {arm["name"]: arm["unlabelled"] for arm in found["arms"]}
+    assert [told[name] for name in ARMS] == ["none", "fixmatch", "pseudo", "pseudo", "freematch"]
+    assert len({row["id"] for row in rows.values()}) == len(ARMS)
+    assert len({arm["description"] for arm in found["arms"]}) == len(ARMS)
+
+
+def test_cells_count_the_images_of_both_kinds(found: dict[str, Any]) -> None:
+    rows = {cell["arm"]: cell for cell in found["cells"]}
+    each = with_unlabelled(SCRATCH, "fixmatch").images
+    assert rows["scratch"]["images_seen"] == 3 * 64
+    assert rows["scratch+fixmatch"]["images_seen"] == 2 * each
+    adds = read_json(Path(found["run"]) / "plan.json")["multiply_adds"]
+    assert rows["scratch+fixmatch"]["multiply_adds"] == 2 * adds["step:scratch+fixmatch"]
+    assert adds["step:scratch+fixmatch"] > adds["step:scratch+pseudo"] > adds["step:scratch"]
+
+
+def test_a_step_is_timed_for_each_loss(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def pace(_task: Task, backbone: str, _count: int, loss: str) -> float:
+        asked.append((backbone, loss))
+        return {"none": 0.01}.get(loss, 0.03)
+
+    monkeypatch.setattr(paces, "_finetune_pace", pace)
+    monkeypatch.setattr(paces, "_extraction_seconds", lambda *_: 0.5)
+    arms = parse_arms(["scratch", "scratch+fixmatch", "simclr+fixmatch", "simclr+pseudo"])
+    costs = measure_costs(task, arms, [10])
+    assert sorted(asked) == [("tiny", "fixmatch"), ("tiny", "none"), ("tiny", "pseudo")]
+    assert costs.finetune == {"tiny": 0.01}
+    assert costs.unlabelled == {"tiny+fixmatch": 0.03, "tiny+pseudo": 0.03}
+    assert costs.slowest_step == 0.01
+    assert costs.unlabelled_steps.keys() == {"fixmatch", "pseudo"}
+    fits = [costs.fit(arm, task) for arm in arms]
+    assert fits == [0.01, 0.03, 0.03, 0.03]
+    steps = costs.unlabelled_steps["fixmatch"]
+    assert costs.transfer("tiny", trains=True) == pytest.approx(0.5 + 0.03 * steps)
+
+
+def test_scratch_spreads_labels_over_pixels(task: Task) -> None:
+    """On digits, whose pixels are good features, most guesses that count are right."""
+    rows = task.dataset.visible(4, 0)
+    guesses = cells._guesses(parse_arm("scratch+pseudo"), task, rows, None)
+    assert guesses is not None
+    right = guesses.classes == task.dataset.labels[guesses.rows]
+    assert np.average(right, weights=guesses.weights) > 0.85
+    assert cells._guesses(parse_arm("scratch+fixmatch"), task, rows, None) is None
