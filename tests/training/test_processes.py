@@ -139,6 +139,22 @@ def test_what_is_compared_was_trained(name: str, both: dict[int, list[dict[str, 
     assert max(float(moved[key]) for key in weights) > 1e-5
 
 
+@pytest.mark.medium
+def test_two_processes_learn_from_unlabelled_images_as_one(tmp_path: Path) -> None:
+    found = results("both", tmp_path, (1, 2))
+    one, (first, second) = found[1][0], found[2]
+    assert one.keys() == first.keys() == second.keys()
+    assert any("guesser.running.shares" in key for key in one)
+    for key, value in one.items():
+        error = float((value.double() - first[key].double()).abs().max())
+        assert error <= 1e-8 * max(1.0, float(value.double().abs().max())), (key, error)
+        if key.startswith("weights/"):
+            assert torch.equal(first[key], second[key]), key
+    used = {k.split("/")[1]: float(v) for k, v in one.items() if k.endswith("/used")}
+    assert used.keys() == {"pseudo", "fixmatch", "freematch", "softmatch"}
+    assert min(used.values()) > 0.02  # what is compared was learned from
+
+
 # ---- what it is made of ---------------------------------------------------------------------
 
 

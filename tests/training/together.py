@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ from torch import Tensor, nn
 from fewlabels.core import collectives, processes
 from fewlabels.core.types import Batch, Labels, Method, Pictures, Step
 from fewlabels.data.augment import POLICIES
-from fewlabels.data.loader import Batches
+from fewlabels.data.loader import Batches, PairedBatches
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE, create_method
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.norm import OverProcesses
 from fewlabels.training import loop
 from fewlabels.training.loop import Plan, fresh_seed, train
+from fewlabels.transfer import confidence
+from fewlabels.transfer.parameters import SCRATCH, FineTune, fresh_classifier
+from fewlabels.transfer.unlabelled import UNLABELLED, FineTuneBoth, Propagated, with_unlabelled
 
 CPU = torch.device("cpu")
 PICTURES = Pictures(8, 1, (0.305,), (0.376,))
@@ -36,6 +40,8 @@ IMAGES = 40
 BATCH = 13  # no even number: the shares of two processes differ
 STEPS = 20
 RATE = 0.03  # of plain gradient descent: Adam would divide the noise of rounding by itself
+
+LOSSES = [name for name in UNLABELLED if name != "none"]
 
 Found = dict[str, Tensor]
 
@@ -96,8 +102,28 @@ def descending(method: nn.Module) -> dict[str, Descent]:
     return swapped
 
 
+def build_both(loss: str) -> FineTuneBoth:
+    """Return a fine-tune on a dozen labelled images and all others."""
+    fresh_seed(0, loss)
+    rows, every = np.arange(12), np.arange(IMAGES)
+    backbone = create_backbone("tiny", in_chans=1, image_size=8)
+    backbone = backbone.to(memory_format=torch.channels_last)
+    classifier = fresh_classifier(backbone, 10, backbone.num_features, grid=1)
+    nn.init.normal_(classifier.head.linear.weight, std=0.1)
+    config = replace(with_unlabelled(SCRATCH, loss), imbalance="logits")
+    labels, policies = DIGITS.target[:IMAGES], POLICIES["natural"]
+    tuned = FineTune(
+        classifier, rows, labels[rows], PICTURES, policies.light, config, freeze_norm=False
+    )
+    guesses = Propagated(every, labels, np.linspace(0, 1, IMAGES)) if loss == "pseudo" else None
+    return FineTuneBoth(tuned, every, policies, guesses).to(torch.get_default_dtype())
+
+
 def trained(method: nn.Module, steps: int) -> dict[str, float]:
     batches = Batches(Digits(), np.arange(IMAGES), BATCH, seed=3)
+    if isinstance(method, FineTuneBoth):
+        labelled = Batches(Digits(), np.arange(12), BATCH, seed=3)
+        batches = PairedBatches(labelled, method.pool, method.config.ratio, seed=4)
     return train(method, batches, Plan(steps, seed=5, constant_rate=True), device=CPU).metrics
 
 
@@ -120,7 +146,7 @@ def use_float64() -> None:
         torch.Tensor.float = full  # what asks for full precision gets this one
 
     for name, module in list(sys.modules.items()):
-        if name.startswith("fewlabels.methods."):
+        if name.startswith(("fewlabels.methods.", "fewlabels.transfer.")):
             for view in ("augment", "plain"):
                 if hasattr(module, view):
                     setattr(module, view, as_ever(getattr(module, view)))
@@ -148,6 +174,21 @@ def parity(_folder: Path) -> Found:
         for key, value in method.state_dict().items():
             found[f"weights/{name}/{key}"] = value.clone().contiguous()
             found[f"moved/{name}/{key}"] = (value - fresh[key]).abs().max()
+    return found
+
+
+def both(_folder: Path) -> Found:
+    """Train on labelled and unlabelled images together, in float64; all that is kept counts."""
+    use_float64()
+    confidence.THRESHOLD = 0.12  # so that a network which has learned little trusts some guesses
+    found: Found = {}
+    for loss in LOSSES:
+        method = build_both(loss)
+        descending(method)
+        for metric, value in trained(method, STEPS).items():
+            found[f"metrics/{loss}/{metric}"] = torch.tensor(value)
+        for key, value in method.state_dict().items():
+            found[f"weights/{loss}/{key}"] = value.clone().contiguous()
     return found
 
 
@@ -274,6 +315,7 @@ def killed(_folder: Path) -> Found:
 
 TASKS: dict[str, Callable[[Path], Found]] = {
     "parity": parity,
+    "both": both,
     "tools": tools,
     "resumed": resumed,
     "failing": failing,
