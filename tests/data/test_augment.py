@@ -471,7 +471,7 @@ def test_the_evaluation_view_follows_the_crop_of_the_weights() -> None:
 def test_every_policy_takes_grey_and_colour(name: str, channels: int, size: int) -> None:
     images = smooth(5, size + 4, size, channels)
     pictures = Pictures(size, channels, (0.5,) * channels, (0.2,) * channels)
-    for policy in (POLICIES[name].views, POLICIES[name].light):
+    for policy in (POLICIES[name].views, POLICIES[name].light, POLICIES[name].strong):
         view = augment(batch_of(images), pictures, policy, seed=0)
         assert view.shape == (5, channels, size, size)
         assert torch.isfinite(view).all()
@@ -481,11 +481,24 @@ def test_light_changes_are_lighter() -> None:
     images = smooth(60, 32, 32)
     straight = augment(batch_of(images), RAW, Policy(), seed=0)
     for name in ("natural", "digits", "medical"):
-        strong, light = (
+        views, strong, light = (
             (augment(batch_of(images), RAW, policy, seed=0) - straight).abs().mean()
-            for policy in (POLICIES[name].views, POLICIES[name].light)
+            for policy in (POLICIES[name].views, POLICIES[name].strong, POLICIES[name].light)
         )
-        assert light < strong
+        assert light < views
+        assert 1.2 * light < strong
+
+
+@pytest.mark.parametrize(("name", "size"), [("natural", 32), ("digits", 8), ("medical", 32)])
+def test_strong_changes_hide_a_square(name: str, size: int) -> None:
+    policy = POLICIES[name].strong
+    images = torch.full((40, 1, size, size), 255, dtype=torch.uint8)
+    pictures = Pictures(size, 1, (0.25,), (1.0,))
+    hidden = augment(batch_of(images), pictures, Policy(cutout=policy.cutout), seed=0) == 0
+    share = hidden.float().mean((1, 2, 3)).sqrt()
+    assert (share - policy.cutout).abs().max() <= 1 / size
+    places = hidden.float().mean(0)[0]
+    assert (places > 0).float().mean() > 0.5  # elsewhere in every image
 
 
 def tilts(policy: Policy) -> np.ndarray:
@@ -513,10 +526,13 @@ def test_photos_are_turned_only_where_that_was_asked_for() -> None:
     natural, other = POLICIES["natural"], POLICIES["turned"]
     for mine, theirs in ((other.views, natural.views), (other.light, natural.light)):
         assert replace(mine, rotate=0.0, shift=0.0) == theirs
+    strong = replace(other.strong, rotate=natural.strong.rotate, shift=natural.strong.shift)
+    assert strong == natural.strong
 
 
 def test_writing_is_never_mirrored() -> None:
-    assert POLICIES["digits"].views.flip == POLICIES["digits"].light.flip == 0.0
+    digits = POLICIES["digits"]
+    assert digits.views.flip == digits.light.flip == digits.strong.flip == 0.0
 
 
 def test_the_policy_is_chosen_by_the_pictures() -> None:
