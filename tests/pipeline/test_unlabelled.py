@@ -71,11 +71,24 @@ def test_it_starts_from_an_encoder(
     start = load_model(encoder[0] / "model").backbone.state_dict()
     saved = load_model(out / "model").backbone.state_dict()
     assert any(not torch.equal(saved[key], start[key]) for key in start)
-    # Few labels: the statistics of pre-training are kept, in the teacher as well.
+    # There are many images, however few labels: statistics are measured anew.
     for key in (key for key in start if "running" in key):
-        assert torch.equal(saved[key], start[key])
+        assert not torch.equal(saved[key], start[key])
     page = write_report(out).read_text()
     assert "learned from without a label" in page
+
+
+@pytest.mark.medium
+def test_a_watched_training_keeps_the_best_teacher(tmp_path: Path) -> None:
+    """Without --labels, the digits' validation images are many enough."""
+    data, out = DataOptions("digits"), tmp_path / "run"
+    result = fit(data, out, labels=None, budget="2 steps", unlabelled_loss="freematch")
+    found = result["stopping"]
+    assert found["checks"][-1]["step"] == 2
+    assert result["unlabelled"]["loss"] == "freematch"
+    scored = [check["val_accuracy"] for check in found["checks"]]
+    kept = [check["step"] for check in found["checks"]].index(found["best_step"])
+    assert result["val"]["accuracy"]["value"] == pytest.approx(scored[kept], abs=0.01)
 
 
 def test_the_teacher_is_saved(task: Task, pictures: DataOptions) -> None:

@@ -22,7 +22,13 @@ from fewlabels.training import loop
 from fewlabels.training.loop import Plan, take_step, train
 from fewlabels.training.measuring import count_multiply_adds
 from fewlabels.transfer.confidence import RULES, memory
-from fewlabels.transfer.parameters import SCRATCH, FineTune, FineTuneConfig, fresh_classifier
+from fewlabels.transfer.parameters import (
+    PRETRAINED,
+    SCRATCH,
+    FineTune,
+    FineTuneConfig,
+    fresh_classifier,
+)
 from fewlabels.transfer.unlabelled import (
     UNLABELLED,
     FineTuneBoth,
@@ -82,6 +88,14 @@ def test_no_unlabelled_loss_changes_no_setting() -> None:
     assert FineTuneConfig().images == 64
     config = with_unlabelled(SCRATCH, "fixmatch")
     assert config.images == config.batch_size * (1 + config.ratio)
+
+
+def test_rates_are_larger_but_for_published_weights() -> None:
+    assert with_unlabelled(SCRATCH, "pseudo").lr == SCRATCH.lr
+    ours = with_unlabelled(PRETRAINED, "pseudo")
+    assert PRETRAINED.lr < ours.lr == ours.head_lr < SCRATCH.lr
+    theirs = with_unlabelled(PRETRAINED, "pseudo", published=True)
+    assert (theirs.lr, theirs.head_lr) == (PRETRAINED.lr, PRETRAINED.head_lr)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

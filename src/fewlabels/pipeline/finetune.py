@@ -151,7 +151,6 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     refuse_imbalance(options.target, imbalance)
     refuse_unlabelled(options.target, unlabelled_loss, transfer)
     tuning = with_parts(tuning, transfer, imbalance, optimizer, keep)
-    tuning = with_unlabelled(tuning, unlabelled_loss)
     check_labels(labels)
     duration = parse_duration(budget)
     settings: dict[str, Any] = {
@@ -176,6 +175,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
     found = find_start(start, backbone, changed=transfer == "structure", change=change)
     config["split_seed"] = found.split_seed
+    tuning = with_unlabelled(tuning, unlabelled_loss, published=found.kind == "published")
     with processes.joined(device):
         if not dry_run and (done := already(out, config, "results.json")):
             return done

@@ -317,6 +317,7 @@ def finetune_method(
             classifier.head = RegressionHead(classifier.head, *scale_of(task.truth[rows]))
     classifier.to(task.device)
     config = config or (PRETRAINED if pretrained else SCRATCH)
+    few = len(rows) < FREEZE_NORM_BELOW and config.unlabelled == "none"
     tuned = FineTune(
         classifier,
         rows,
@@ -324,7 +325,7 @@ def finetune_method(
         task.pictures,
         task.label_policy(pretrained=pretrained),
         config,
-        freeze_norm=pretrained and len(rows) < FREEZE_NORM_BELOW,
+        freeze_norm=pretrained and few,
     )
     if config.unlabelled == "none":
         return tuned.to(task.device)

@@ -82,7 +82,11 @@ def fit(
         head=head,
         steps=steps.of(arm, len(rows)),
         seed=seed,
-        config=with_unlabelled(replace(PRETRAINED, imbalance=arm.imbalance), arm.unlabelled),
+        config=with_unlabelled(
+            replace(PRETRAINED, imbalance=arm.imbalance),
+            arm.unlabelled,
+            published=arm.given is not None and arm.given.start.kind == "published",
+        ),
         guesses=_guesses(arm, task, rows, space),
     )
     cost = encoder.space_cost + meter.read() + _counted(arm, steps, tuned.trained)

@@ -15,9 +15,9 @@ Valpola 2017) and in Cai et al. 2022, who found it steadier. It is what is evalu
 a batch has fewer unlabelled images, for small budgets.
 
 Batch normalisation: labelled and strong views go through the network in one pass and are measured
-together, unless a start's statistics are kept (`FineTune.freeze_norm`). The teacher measures
-nothing; it takes over the statistics of the network after every step, and normalises light views
-by these.
+together. Batches are of many images here however few labels there are, so that a start's
+statistics need not be kept. The teacher measures nothing; it takes over the statistics of the
+network after every step, and normalises light views by these.
 """
 
 from __future__ import annotations
@@ -42,19 +42,32 @@ PSEUDO = "pseudo"
 UNLABELLED = ("none", PSEUDO, *RULES)
 BATCH = 32  # labelled images
 RATIO = 3  # unlabelled images to each of them; FixMatch has 7, of batches of 64
+RATE = 1e-3  # from an encoder of ours: between a fine-tune's and that from scratch
 WEIGHT = 1.0  # of the unlabelled loss: all three papers
 RAMP = 0.2  # share of the run in which it rises to that, as in Mean Teacher and MixMatch
 LIGHT, STRONG = 1, 2  # views; the labelled images have 0
 
 
-def with_unlabelled(config: FineTuneConfig, loss: str) -> FineTuneConfig:
+def with_unlabelled(
+    config: FineTuneConfig, loss: str, *, published: bool = False
+) -> FineTuneConfig:
     """Return the settings of a fine-tune that learns from unlabelled images as well.
 
-    Without label smoothing, under which no probability would come near FixMatch's threshold.
+    Without label smoothing, under which no probability would come near FixMatch's threshold. What
+    few labels would spoil, many images do not: rates are larger, but for published weights.
     """
     if loss == "none":
         return config
-    return replace(config, unlabelled=loss, ratio=RATIO, batch_size=BATCH, smoothing=0.0)
+    least = 0.0 if published else RATE
+    return replace(
+        config,
+        unlabelled=loss,
+        ratio=RATIO,
+        batch_size=BATCH,
+        smoothing=0.0,
+        lr=max(config.lr, least),
+        head_lr=max(config.head_lr, least),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,10 +114,8 @@ class Teacher(nn.Module):
 
     Parameters
     ----------
-    classifier : Classifier
-        The network that is trained.
     tuned : FineTune
-        Tells the format of the images.
+        Whose network it follows.
     policy : Policy
         Of the light views.
     """
