@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from fewlabels.cli import main, output
-from fewlabels.cli.commands import VERBS
+from fewlabels.cli.commands import STUDIES, VERBS
 from fewlabels.core import errors
 from fewlabels.report import paper_table
 
@@ -110,6 +110,9 @@ PREDICTED = [
     {"path": "a.jpg", "label": "cat", "probability": 0.9, "probabilities": {"cat": 0.9, "dog": 0.1}}
 ]
 
+SUSPECTED = [{"path": "a.jpg", "label": "cat", "suggested": "dog", "score": 0.875}]
+SUGGESTED = [{"path": "a.jpg", "rank": 1, "score": 0.5, "reason": "like no other image"}]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -132,6 +135,7 @@ class Library:
             **{"inspect": INSPECTED, "pretrain": TRAINED, "finetune": TRAINED},
             **{"evaluate": SCORED, "compare": COMPARED, "run": COMPARED, "demo": COMPARED},
             **{"predict_table": PREDICTED, "models": [], "explain": EXPLAINED},
+            **{"suggest": SUGGESTED, "suspects": SUSPECTED, "label_study": COMPARED},
         }
 
     def verb(self, name: str) -> Callable[..., Any]:
@@ -166,6 +170,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
         "fewlabels.pipeline.choosing": verbs,
         "fewlabels.study.compare": verbs,
         "fewlabels.study.main_job": verbs,
+        "fewlabels.study.suggest": verbs,
+        "fewlabels.pipeline.suspects": verbs,
+        "fewlabels.study.labelling": verbs,
         "fewlabels.training.progress": {"Reporter": lambda: None},
     }
     for name, content in modules.items():
@@ -227,6 +234,41 @@ def test_examples_parse(name: str, library: Library, capsys: pytest.CaptureFixtu
         assert main(words) == 0, capsys.readouterr().err
 
 
+def test_studies_are_commands_of_their_own(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, examples in STUDIES.items():
+        assert main(["study", verb.__name__, "--help"]) == 0
+        assert f"fewlabels study {verb.__name__}" in capsys.readouterr().out
+        for example in examples:
+            assert main(example.split()[1:]) == 0, capsys.readouterr().err
+    assert library.settings["arms"] == ["coverage", "margin", "uniform"]
+    assert library.settings["labels"] == [10, 40]
+    assert main(["study"]) == 2
+    assert main(["study", "lable", "digits"]) == 2
+    assert "label" in capsys.readouterr().err
+
+
+def test_people_read_why_an_image_is_suggested(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["suggest", "runs/x", "--count", "7", "--strategy", "margin"]) == 0
+    assert capsys.readouterr().out.split() == ["1", "a.jpg", "like", "no", "other", "image"]
+    kept = {key: library.settings[key] for key in ("count", "strategy", "seed")}
+    assert kept == {"count": 7, "strategy": "margin", "seed": 0}
+
+
+def test_people_read_which_labels_are_suspect(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["suspects", "runs/x", "--seed", "3"]) == 0
+    assert capsys.readouterr().out == "0.88  a.jpg  labelled cat, may be dog\n"
+    assert library.settings["seed"] == 3
+    library.answers["suspects"] = []
+    assert main(["suspects", "runs/x"]) == 0
+    assert capsys.readouterr().out == "no label is suspect\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("fewlabels 0.")
@@ -254,6 +296,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "digits"], "--from"),
         (["evaluate", "run", "--split", "train"], "val"),
         (["predict", "run"], "FILES"),
+        (["suggest", "run", "--count", "0"], "--count"),
+        (["study", "label", "digits", "--labels", "few"], "10,40"),
         (["explain"], "RUN"),
         (["explain", "run", "--count", "0"], "--count"),
         (["explain", "run", "--maps", ","], "--maps"),

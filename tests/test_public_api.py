@@ -13,7 +13,7 @@ import pytest
 import fewlabels
 
 VERBS = ["compare", "demo", "evaluate", "explain", "export", "finetune", "inspect"]
-VERBS += ["load", "models", "pretrain", "report", "run"]
+VERBS += ["label_study", "load", "models", "pretrain", "report", "run", "suggest", "suspects"]
 
 
 def test_names() -> None:

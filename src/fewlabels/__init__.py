@@ -41,14 +41,17 @@ _HOMES = {
     "export": "fewlabels.pipeline.export",
     "finetune": "fewlabels.pipeline.verbs",
     "inspect": "fewlabels.pipeline.verbs",
+    "label_study": "fewlabels.study.labelling",
     "load": "fewlabels.pipeline.predict",
     "pretrain": "fewlabels.pipeline.verbs",
     "run": "fewlabels.study.main_job",
+    "suggest": "fewlabels.study.suggest",
+    "suspects": "fewlabels.pipeline.suspects",
 }
-_TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run")
-_TAKES_FOLDER = ("evaluate", "explain", "export")
+_TAKES_DATA = ("inspect", "pretrain", "finetune", "compare", "run", "label_study")
+_TAKES_FOLDER = ("evaluate", "explain", "export", "suggest", "suspects")
 _PACKAGES = ("explain", "models", "report")  # verbs that are packages as well
-_WRITES_PAGE = ("compare", "run", "demo")
+_WRITES_PAGE = ("compare", "run", "demo", "label_study")
 
 __all__ = [
     "DataOptions",
@@ -61,11 +64,14 @@ __all__ = [
     "export",
     "finetune",
     "inspect",
+    "label_study",
     "load",
     "models",
     "pretrain",
     "report",
     "run",
+    "suggest",
+    "suspects",
 ]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import fewlabels
-from fewlabels.cli import choosing, stages, studies, taking
+from fewlabels.cli import choosing, labelling, stages, studies, taking
 from fewlabels.cli.job import Job
 
 VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
@@ -36,6 +36,14 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
         "fewlabels explain runs/classifier a.jpg b.jpg --class cat",
         "fewlabels explain resnet18 a.jpg b.jpg",
     ),
+    labelling.suggest: (
+        "fewlabels suggest runs/encoder --count 40",
+        "fewlabels suggest runs/classifier --count 100 --json",
+    ),
+    labelling.suspects: (
+        "fewlabels suspects runs/encoder",
+        "fewlabels suspects runs/encoder --json",
+    ),
     studies.compare: (
         "fewlabels compare photos/ --arms simclr+features,pixels,scratch --labels 1,4,25",
         "fewlabels compare photos/ --labels 4 --workers 4",
@@ -50,6 +58,13 @@ VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     ),
     taking.export: ("fewlabels export runs/classifier --format timm --out classifier-timm",),
     taking.cache: ("fewlabels cache", "fewlabels cache --clear"),
+}
+
+STUDIES: dict[Callable[..., Job], tuple[str, ...]] = {
+    labelling.label: (
+        "fewlabels study label photos/ --from runs/encoder --labels 10,40",
+        "fewlabels study label digits --from simclr --budget 12s --arms coverage,margin,uniform",
+    ),
 }
 
 HELP = "From a folder of images with few labels to a verdict: does pre-training help?"
@@ -91,7 +106,18 @@ def build() -> typer.Typer:
         context_settings=settings,
     )
     commands.callback(help=HELP, epilog=BEGIN)(_root)
-    for verb, examples in VERBS.items():
+    _add(commands, VERBS, settings)
+    studies_of = typer.Typer(rich_markup_mode=None, context_settings=settings)
+    _add(studies_of, STUDIES, settings)
+    commands.add_typer(studies_of, name="study", help="Simulate a choice on data with labels.")
+    return commands
+
+
+def _add(
+    commands: typer.Typer,
+    verbs: dict[Callable[..., Job], tuple[str, ...]],
+    settings: dict[str, Any],
+) -> None:
+    for verb, examples in verbs.items():
         shown = "\b\nExample:\n" + "\n".join(f"  {example}" for example in examples)
         commands.command(epilog=shown, context_settings=settings)(verb)
-    return commands

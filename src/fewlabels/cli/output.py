@@ -442,6 +442,23 @@ def show_predictions(rows: list[Record]) -> None:
         _say(f"{row['path']!s:<{width}}  {percent(row.get('probability')):>5}  {label}")
 
 
+def show_suggestions(rows: list[Record]) -> None:
+    """Print the images to label next, in their order, and why each; a long list whole."""
+    width = max((len(str(row["path"])) for row in rows), default=4)
+    for row in rows:
+        _say(f"{row['rank']:>4}  {row['path']!s:<{width}}  {row['reason']}")
+
+
+def show_suspects(rows: list[Record]) -> None:
+    """Print the labels to look at again, the most doubtful first; a long list whole."""
+    if not rows:
+        _say("no label is suspect")
+    width = max((len(str(row["path"])) for row in rows), default=4)
+    for row in rows:
+        told = f"labelled {row['label']}, may be {row['suggested']}"
+        _say(f"{row['score']:.2f}  {row['path']!s:<{width}}  {told}")
+
+
 def show_csv(rows: list[Record]) -> None:
     """Print the predictions as CSV."""
     sys.stdout.write(predictions_csv(rows))

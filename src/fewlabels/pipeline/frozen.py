@@ -10,7 +10,7 @@ from torch import nn
 
 from fewlabels.core.seeding import generator
 from fewlabels.core.types import Backbone
-from fewlabels.models.heads import LinearHead, MixtureHead
+from fewlabels.models.heads import LinearHead, MixtureHead, answers
 from fewlabels.pipeline.task import Task
 from fewlabels.transfer import probes
 from fewlabels.transfer.features import Space, build_space, extract
@@ -18,6 +18,7 @@ from fewlabels.transfer.imbalance import adjust, class_weights, head_remedy
 from fewlabels.transfer.regressors import REGRESSORS
 
 FEATURE_IMAGES = 20_000  # unlabelled images whose features are kept for scaling and spreading
+BLOCK = 1_024  # images whose neighbours are looked up at once
 GRID = 1  # the average of the last map; a 2x2 raster measured worse on small images
 
 # The small models of frozen features by name; `features` averages two of them.
@@ -100,3 +101,10 @@ def fit_head(
     if remedy == "logits" and isinstance(fitted, LinearHead):
         return adjust(fitted, labels)
     return fitted
+
+
+@torch.inference_mode()
+def shares_of(head: nn.Module, x: torch.Tensor) -> np.ndarray:
+    """Return class probabilities ``(n, K)`` of features ``(n, F)``, in bounded memory."""
+    parts = (x[start : start + BLOCK] for start in range(0, len(x), BLOCK))
+    return np.concatenate([answers(head, head(part)) for part in parts])

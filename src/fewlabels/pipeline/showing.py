@@ -23,11 +23,12 @@ class Files:
     """Writes the files that belong to the next record, and keeps their checksums."""
 
     folder: RunFolder
+    kind: str = "explain"
     sums: dict[str, str] = field(default_factory=dict)
     place: str = ""
 
     def __post_init__(self) -> None:
-        self.place = f"records/explain-{self.folder.next_record('explain')}"
+        self.place = f"records/{self.kind}-{self.folder.next_record(self.kind)}"
 
     def write(self, name: str, data: bytes | str) -> str:
         """Write a file and return its path, as a user would type it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from fewlabels.report import copies, words
@@ -58,7 +59,9 @@ class Comparison:
     def measure(self) -> Measure:
         """Return how the compared score is written."""
         target = record(record(self.found.get("inspect")).get("target"))
-        return measure_of(str(self.primary.get("metric") or "accuracy"), target)
+        measure = measure_of(str(self.primary.get("metric") or "accuracy"), target)
+        in_all = self.found.get("labels_counted") == "in all"
+        return replace(measure, whole=True) if in_all else measure
 
     @property
     def metric(self) -> str:

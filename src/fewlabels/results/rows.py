@@ -238,6 +238,7 @@ class Cell(Record):
     multiply_adds: int | None = None
     energy_joules: float | None = None
     encoder: Known | None = None
+    classes_found: int | None = None
     failed: str | None
 
 
@@ -377,6 +378,24 @@ class Prediction(Record):
         if not (given.issuperset(("label", "probability", "probabilities")) or "value" in given):
             raise ValueError("needs label, probability and probabilities, or value")
         return self
+
+
+class Suggestion(Record):
+    """An image to label next, and why."""
+
+    path: str
+    rank: int
+    score: float
+    reason: str
+
+
+class Suspect(Record):
+    """A label that is probably wrong, and what the image may be instead."""
+
+    path: str
+    label: str
+    suggested: str
+    score: float
 
 
 class Neighbour(Record):

@@ -36,6 +36,8 @@ from fewlabels.results.rows import (
     Record,
     SavingRow,
     Stopping,
+    Suggestion,
+    Suspect,
     Target,
     TargetSummary,
     Unlabelled,
@@ -63,6 +65,8 @@ __all__ = [
     "PretrainResult",
     "RunResult",
     "SavingRow",
+    "Suggestion",
+    "Suspect",
     "VerdictRow",
     "validate",
 ]
@@ -195,6 +199,8 @@ class Comparison(Versioned):
     missing: list[MissingCell] = Field(default_factory=list)
     without_near_duplicates: ComparedWithoutCopies | None = None
     design: Layout | None = None
+    labels_counted: Literal["in all"] | None = None
+    encoder: Arm | None = None
 
 
 class CellsResult(Versioned):
@@ -247,6 +253,8 @@ KINDS: dict[str, type[Record]] = {
     "run": RunResult,
     "predict": Prediction,
     "models": ModelRow,
+    "suggest": Suggestion,
+    "suspects": Suspect,
     "export": ExportResult,
 }
 
@@ -257,7 +265,8 @@ def validate(kind: str, value: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     kind : str
-        A key of `KINDS`; ``predict`` and ``models`` take one row.
+        A key of `KINDS`; ``predict``, ``models``, ``suggest`` and
+        ``suspects`` take one row.
     value : dict
         What `plain` takes; NaN and infinity become None.
 

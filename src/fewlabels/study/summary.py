@@ -156,8 +156,14 @@ _METRICS = {
 _PLAIN_NUMBERS = frozenset({"nll", *regression.METRICS})  # all others are shares
 
 
-def sentence(row: Mapping[str, Any]) -> str:
+def sentence(row: Mapping[str, Any], *, whole: bool = False) -> str:
     """Return a verdict in words.
+
+    Parameters
+    ----------
+    row : mapping
+    whole : bool
+        Whether labels are counted in all, and not per class.
 
     Examples
     --------
@@ -169,7 +175,8 @@ def sentence(row: Mapping[str, Any]) -> str:
     'a helps: mean squared error is 1.5 (1.2 to 1.8) below b at 40 labels.'
     """
     metric = str(row["metric"])
-    name, where = _METRICS.get(metric, metric), _where(row["shots"], metric)
+    whole = whole or metric in regression.METRICS
+    name, where = _METRICS.get(metric, metric), _where(row["shots"], whole=whole)
     if row["difference"] is None or row["low"] is None:
         return f"{row['arm']} against {row['baseline']} {where}: too few repetitions to judge."
     unit = _unit(metric)
@@ -285,12 +292,12 @@ def _least(limit: float, metric: str) -> str:
     return _said(limit, metric) + _unit(metric)
 
 
-def _where(shots: int, metric: str) -> str:
+def _where(shots: int, *, whole: bool) -> str:
     """Return a label budget in words; where a number is predicted, it is one in all."""
     if not shots:
         return "with the labels there are"
     noun = f"at {shots} label{'s' if shots != 1 else ''}"
-    return noun if metric in regression.METRICS else f"{noun} per class"
+    return noun if whole else f"{noun} per class"
 
 
 def _unit(metric: str) -> str:
