@@ -74,6 +74,8 @@ MODEL = {
     **{"available": True, "fit": {"logme": -0.1, "knn": INTERVAL, "labels": 4}},
 }
 EXPORT = {"path": "out", "format": "timm", "max_abs_difference": 0.0, "bytes": 3}
+SUGGEST = {"path": "x.jpg", "rank": 1, "score": 0.5, "reason": "like no other image"}
+SUSPECT = {"path": "x.jpg", "label": "a", "suggested": "b", "score": 0.9}
 CELLS = {
     "run": "runs/a",
     "cells": [
@@ -87,6 +89,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     **{"inspect": INSPECT, "pretrain": PRETRAIN, "finetune": FINETUNE, "evaluate": EVALUATE},
     **{"compare": COMPARE, "cell": CELL, "cells": CELLS, "run": RUN, "predict": PREDICT},
     **{"models": MODEL, "export": EXPORT, "explain": EXPLAIN},
+    **{"suggest": SUGGEST, "suspects": SUSPECT},
 }
 
 
@@ -98,7 +101,7 @@ def test_every_kind_has_an_example() -> None:
 def test_examples_are_valid_and_come_back_unchanged(kind: str) -> None:
     whole = validate(kind, EXAMPLES[kind])
     assert {key: value for key, value in whole.items() if key != "schema"} == EXAMPLES[kind]
-    assert ("schema" in whole) == (kind not in ("cell", "predict", "models"))
+    assert ("schema" in whole) == (kind not in ("cell", "predict", "models", "suggest", "suspects"))
     assert validate(kind, whole) == whole
 
 

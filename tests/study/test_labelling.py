@@ -23,6 +23,7 @@ from fewlabels.study import label_cells
 from fewlabels.study.labelling import label_study
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer import picks
+from fewlabels.transfer.pool import Pick, Pool
 
 pytestmark = pytest.mark.medium
 QUIET = Reporter(quiet=True)
@@ -113,7 +114,7 @@ def test_no_label_is_read_that_was_not_picked(
 
     shown: list[bool] = []
 
-    def spy(pool: picks.Pool, count: int, rng: np.random.Generator) -> list[picks.Pick]:
+    def spy(pool: Pool, count: int, rng: np.random.Generator) -> list[Pick]:
         shown.append(hasattr(pool, "truth") or pool.shares is not None)
         return picks.uniform(pool, count, rng)
 

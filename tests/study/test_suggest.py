@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,22 @@ def test_on_the_command_line(encoder: Path, capsys: pytest.CaptureFixture[str]) 
     assert all("nearest labelled image" in line for line in told)
     assert main(["suggest", str(encoder.parent / "nowhere")]) == 4
     assert rows == fewlabels.suggest(encoder, count=3, reporter=QUIET)
+
+
+def test_the_examples_of_the_page_run(
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "suggest.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    shutil.copytree(encoder, tmp_path / "runs" / "encoder")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(blocks) == 2
+    assert said[0].startswith("1 unlabelled/")
+    assert "at 10 labels" in said[-2]
+    assert said[-1] == "[1, 2]"

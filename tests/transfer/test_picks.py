@@ -9,7 +9,8 @@ from sklearn.metrics import adjusted_rand_score, pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
 from fewlabels.transfer import picks
-from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES, Pick, Pool, balanced, choose
+from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES, balanced
+from fewlabels.transfer.pool import Pick, Pool, choose
 
 CLASSES = ("cat", "dog", "eel")
 

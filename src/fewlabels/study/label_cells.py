@@ -29,7 +29,8 @@ from fewlabels.study.plan import Steps, Streams, Unit
 from fewlabels.study.suggest import auto_strategy
 from fewlabels.training.cost import Meter
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES, Pick, Pool, Strategy, balanced, choose
+from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES, balanced
+from fewlabels.transfer.pool import Pick, Pool, Strategy, choose
 
 CLASS_BALANCED = "class_balanced"  # it knows the labels that others have to ask for
 ARMS = ("auto", *STRATEGIES, CLASS_BALANCED)

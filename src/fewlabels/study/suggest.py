@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.core.seeding import stream
 from fewlabels.core.types import Backbone
-from fewlabels.data.audit import content_ids
+from fewlabels.data.leaks import content_ids
 from fewlabels.data.listing import escape
 from fewlabels.explain import pictures
 from fewlabels.pipeline.evaluate import open_stored
@@ -30,7 +30,8 @@ from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.features import build_space, half_whitening
-from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES, Pick, Pool, choose
+from fewlabels.transfer.picks import BY_DOUBT, STRATEGIES
+from fewlabels.transfer.pool import Pick, Pool, choose
 
 UNLABELLED = 50_000  # images that are looked at; of more, so many drawn at random
 LABELLED = 20_000  # likewise of those with a label: what the neighbour graph holds

@@ -1,23 +1,20 @@
 """Which images to label next: strategies over frozen features, labels and probabilities.
 
 Each strategy is a function of a `Pool`, a number and a random generator, and returns picks in
-their order. It may return fewer, and may pick near-copies: `choose` sees to both.
+their order. It may return fewer, and may pick near-copies: `fewlabels.transfer.pool.choose` sees
+to both.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Places = NDArray[np.int64]
+from fewlabels.transfer.pool import NEAR_COPY, Floats, Pick, Places, Pool, Strategy, likest
 
-NEAR_COPY = 0.99  # cosine from which two images count as one; different digits stay below
 MOST_CLUSTERS = 500  # Hacohen et al. 2022 do not cluster finer either
 WHOLE_CLUSTERING = 2_500_000  # images times clusters; above it k-means sees mini-batches
 SMALLEST_CLUSTER = 5  # with fewer images its density is a guess (Hacohen et al. 2022)
@@ -26,122 +23,6 @@ WIDTH = 1.0  # of the Gaussian, for unit vectors (Bae et al. 2024)
 CANDIDATES, WITNESSES = 4_000, 10_000  # images that coverage tries, and those it is counted on
 DOUBTFUL = 10  # times as many doubtful images as picks are spread over clusters
 _BLOCK = 2_048
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pool:
-    """Images to pick from, and what is known of them.
-
-    Attributes
-    ----------
-    vectors : ndarray
-        ``(n, K)`` float32 unit vectors.
-    labelled : ndarray
-        ``(n,)`` bool.
-    shares : ndarray or None
-        ``(n, C)`` float32 class probabilities; None where no classifier can be had yet.
-    classes : tuple of str
-        Names of the `C` classes.
-    barred : ndarray or None
-        ``(n,)`` bool: must not be picked, and need no label of their own.
-    """
-
-    vectors: Floats
-    labelled: NDArray[np.bool_]
-    shares: Floats | None = None
-    classes: tuple[str, ...] = ()
-    barred: NDArray[np.bool_] | None = None
-
-    @property
-    def free(self) -> Places:
-        """Return the places that may be picked, in order."""
-        taken = self.labelled if self.barred is None else self.labelled | self.barred
-        return np.flatnonzero(~taken)
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """One picked image.
-
-    Attributes
-    ----------
-    place : int
-        In the pool.
-    score : float
-        What it was picked by; each strategy has its own.
-    reason : str
-        The same in words.
-    """
-
-    place: int
-    score: float
-    reason: str
-
-
-Strategy = Callable[[Pool, int, np.random.Generator], list[Pick]]
-
-
-def choose(pool: Pool, count: int, strategy: Strategy, rng: np.random.Generator) -> list[Pick]:
-    """Pick images by a strategy, none of them a near-copy of a labelled or an earlier one.
-
-    Parameters
-    ----------
-    pool : Pool
-    count : int
-        How many; fewer come back where no more are left.
-    strategy : Strategy
-    rng : numpy.random.Generator
-        All that is drawn is drawn from it.
-
-    Examples
-    --------
-    >>> x = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
-    >>> pool = Pool(x, np.array([True, False, False, False]))
-    >>> sorted(one.place for one in choose(pool, 3, uniform, np.random.default_rng(0)))
-    [2, 3]
-    """
-    chosen: list[Pick] = []
-    while len(chosen) < count and len(pool.free):
-        found = strategy(pool, count - len(chosen), rng)
-        fresh = _fresh(pool, found)
-        chosen += fresh
-        pool = _after(pool, found, fresh)
-    return chosen
-
-
-def _fresh(pool: Pool, found: list[Pick]) -> list[Pick]:
-    """Return the picks that are no near-copies of labelled images or of earlier picks."""
-    places = np.array([one.place for one in found])
-    x = pool.vectors[places]  # (m, K)
-    seen = _likest(x, pool.vectors[pool.labelled]) >= NEAR_COPY
-    alike = x @ x.T >= NEAR_COPY
-    kept: list[int] = []
-    for number in range(len(found)):
-        if not seen[number] and not alike[number, kept].any():
-            kept.append(number)
-    return [found[number] for number in kept]
-
-
-def _after(pool: Pool, found: list[Pick], fresh: list[Pick]) -> Pool:
-    """Return the pool with picks labelled, and all that was found barred with its near-copies."""
-    places = np.array([one.place for one in found])
-    barred = np.zeros(len(pool.vectors), bool) if pool.barred is None else pool.barred.copy()
-    barred |= _likest(pool.vectors, pool.vectors[places]) >= NEAR_COPY
-    barred[places] = True  # also where a vector is no unit vector
-    labelled = pool.labelled.copy()
-    labelled[[one.place for one in fresh]] = True
-    return replace(pool, labelled=labelled, barred=barred)
-
-
-def _likest(x: Floats, others: Floats) -> Floats:
-    """Return for each row of `x` its largest cosine with any of `others`; -1 without any."""
-    likest = np.full(len(x), -1.0, np.float32)
-    for start in range(0, len(x), _BLOCK):
-        for first in range(0, len(others), _BLOCK):
-            product = x[start : start + _BLOCK] @ others[first : first + _BLOCK].T
-            part = likest[start : start + _BLOCK]
-            np.maximum(part, product.max(1), out=part)
-    return likest
 
 
 # ---- at the cold start --------------------------------------------------------------------------
@@ -230,7 +111,7 @@ def coverage(pool: Pool, count: int, rng: np.random.Generator) -> list[Pick]:
     near = _gaussian(pool.vectors[tried] @ pool.vectors[asked].T)  # (tried, asked)
     stood = np.zeros(len(asked), np.float32)
     if pool.labelled.any():
-        stood = _gaussian(_likest(pool.vectors[asked], pool.vectors[pool.labelled]))
+        stood = _gaussian(likest(pool.vectors[asked], pool.vectors[pool.labelled]))
     bound = np.array([_gain(row, stood) for row in near])
     picks: list[Pick] = []
     while len(picks) < min(count, len(tried)):
@@ -361,16 +242,16 @@ def coreset(pool: Pool, count: int, rng: np.random.Generator) -> list[Pick]:
     Greedy k-centre; without a label the first image is drawn at random.
     """
     free = pool.free
-    likest = _likest(pool.vectors[free], pool.vectors[pool.labelled])
+    nearest = likest(pool.vectors[free], pool.vectors[pool.labelled])  # by cosine
     picks: list[Pick] = []
     for _ in range(min(count, len(free))):
         known = bool(picks) or bool(pool.labelled.any())
-        best = int(likest.argmin()) if known else int(rng.integers(len(free)))
-        away = math.sqrt(max(0.0, 2 - 2 * float(likest[best]))) if known else 2.0
+        best = int(nearest.argmin()) if known else int(rng.integers(len(free)))
+        away = math.sqrt(max(0.0, 2 - 2 * float(nearest[best]))) if known else 2.0
         told = f"the farthest from any labelled image, by {away:.2f}" if known else "at random"
         picks.append(Pick(int(free[best]), away, told))
-        likest = np.maximum(likest, pool.vectors[free] @ pool.vectors[free[best]])
-        likest[best] = np.inf
+        nearest = np.maximum(nearest, pool.vectors[free] @ pool.vectors[free[best]])
+        nearest[best] = np.inf
     return picks
 
 
