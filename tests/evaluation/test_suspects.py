@@ -36,8 +36,8 @@ def test_suspects_are_off_the_diagonal_of_the_confident_joint() -> None:
     for number, (label, share) in enumerate(zip(labels, shares, strict=True)):
         counting = [name for name in range(3) if share[name] >= limits[name]]
         best = max(counting, key=lambda name: share[name], default=label)
-        assert found.suspect[number] == (best != label)
-        if best != label:
+        assert found.suspect[number] == (best != label != share.argmax())
+        if found.suspect[number]:
             assert found.suggested[number] == best
         assert found.suggested[number] != label
         away = share[found.suggested[number]] - share[label]
@@ -91,3 +91,19 @@ def test_folds_are_stratified_and_even() -> None:
     for name in range(3):
         counts = np.bincount(folds[labels == name], minlength=10)
         assert counts.max() - counts.min() <= 1
+
+
+def test_the_same_labels_are_suspect_to_cleanlab() -> None:
+    """A second opinion, where it happens to be installed; nothing needs it."""
+    filters = pytest.importorskip("cleanlab.filter")
+    rank = pytest.importorskip("cleanlab.rank")
+    for seed in range(3):
+        labels, shares, _ = planted(noise=0.25, seed=seed)
+        theirs = filters.find_label_issues(labels, shares, filter_by="confident_learning", n_jobs=1)
+        found = judge(labels, shares)
+        np.testing.assert_array_equal(found.suspect, theirs)
+        quality = rank.get_label_quality_scores(labels, shares, method="normalized_margin")
+        others = np.where(np.arange(3) == labels[:, None], -1, shares).argmax(1)
+        same = found.suggested == others  # they take the most probable class, whether it counts
+        assert same.mean() > 0.95
+        np.testing.assert_allclose(found.score[same], 1 - quality[same], atol=1e-9)

@@ -26,7 +26,8 @@ class Doubts:
     Attributes
     ----------
     suspect : ndarray
-        ``(n,)`` bool: another class than the label is the most probable of those that count.
+        ``(n,)`` bool: another class than the label is the most probable of those that count,
+        and the label is not the most probable of all.
     suggested : ndarray
         ``(n,)`` int64: that class; where there is none, the most probable other one.
     score : ndarray
@@ -60,7 +61,8 @@ def judge(labels: Ints, shares: Floats) -> Doubts:
     own = shares[np.arange(len(labels)), labels]
     reached = np.where(shares >= thresholds(labels, shares), shares, -1.0)  # (n, K)
     best = reached.argmax(1)
-    suspect = (reached.max(1) >= 0) & (best != labels)
+    # A label that is the most probable class all the same is let pass, as cleanlab does.
+    suspect = (reached.max(1) >= 0) & (best != labels) & (shares.argmax(1) != labels)
     others = shares.copy()
     others[np.arange(len(labels)), labels] = -1.0
     suggested = np.where(suspect, best, others.argmax(1)).astype(np.int64)
