@@ -23,7 +23,11 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 Place = tuple[str, int]
 # Why it cannot: it would need the network, or published weights.
 NOT_RUN: dict[Place, str] = {}
-ELSEWHERE = {("docs/tables.md", 0): "tests/report/test_paper.py"}  # where it runs
+ELSEWHERE = {  # where it runs
+    ("docs/suggest.md", 0): "tests/study/test_suggest.py",
+    ("docs/suggest.md", 1): "tests/study/test_suggest.py",
+    ("docs/tables.md", 0): "tests/report/test_paper.py",
+}
 
 
 def blocks() -> dict[Place, str]:
