@@ -138,7 +138,7 @@ def test_more_images_than_are_looked_at(
     found = suggest(encoder, count=20, device="cpu", reporter=Reporter())
     assert len(found) == 12
     said = capsys.readouterr().err
-    assert "picking from 12 of 40, drawn at random, unlabelled images beside 6 labelled" in said
+    assert "picking from 12 of 40 unlabelled images, drawn at random; 6 are labelled" in said
     assert "only 12 suggested" in said
 
 

@@ -157,8 +157,9 @@ def draw_rows(task: Task, visible: np.ndarray, seed: int) -> Rows:
 
 def _say_what_is_seen(rows: Rows, task: Task, reporter: Reporter) -> None:
     seen, there = len(rows.others), rows.unlabelled
-    of = f"{seen:,} of {there:,}, drawn at random," if seen < there else f"all {seen:,}"
-    reporter.say(f"picking from {of} unlabelled images beside {len(rows.labelled):,} labelled")
+    some = f"{seen:,} of {there:,} unlabelled images, drawn at random"
+    of = some if seen < there else f"all {seen:,} unlabelled images"
+    reporter.say(f"picking from {of}; {len(rows.labelled):,} are labelled")
     if not len(task.dataset.rows("test")):
         reporter.say(
             "no test image has a label: only labels of images drawn at random can measure a "
