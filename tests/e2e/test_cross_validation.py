@@ -132,6 +132,12 @@ def test_the_command_line_says_why_and_how_not_to(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.medium
+def test_inspect_says_what_a_comparison_will_do() -> None:
+    said = fewlabels.inspect("digits.npz")["warnings"]
+    assert "compare and run use 5-fold cross-validation over the labelled images" in said[0]
+    assert not any("without a labelled image in test" in text for text in said)
+
+
 def test_folds_that_cannot_be_are_refused() -> None:
     x, y = load_digits(n_class=4, return_X_y=True)
     images = np.round(x[:90] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fewlabels.core.errors import DataError
 from fewlabels.data import leaks, likeness, targets
+from fewlabels.data.folds import FOLDS, can_fold, too_few
 from fewlabels.data.listing import escape
 from fewlabels.data.splits import NAMES, TEST, TRAIN
 from fewlabels.results.files import to_csv
@@ -140,8 +141,10 @@ def _label_warnings(dataset: Dataset, counts: np.ndarray) -> list[str]:
 
 def _split_warnings(dataset: Dataset) -> list[str]:
     """Warn of classes missing from a split and of images that no split uses."""
-    warnings = []
-    read = ("train",) if dataset.folds else ("train", "test")  # folds are the test sets
+    few = _too_few_to_test(dataset)
+    warnings = [few] if few else []
+    # Folds are test sets of their own.
+    read = ("train",) if dataset.folds or few else ("train", "test")
     for split in read if dataset.classes else ():
         seen = np.bincount(dataset.labels[dataset.labelled_rows(split)])
         seen = np.pad(seen, (0, len(dataset.classes) - len(seen)))
@@ -158,6 +161,17 @@ def _split_warnings(dataset: Dataset) -> list[str]:
     if not (dataset.split == TRAIN).any():
         warnings.append("no image is left to train on")
     return warnings
+
+
+def _too_few_to_test(dataset: Dataset) -> str:
+    """Say that a comparison will cross-validate where a random split would show nothing."""
+    truth = dataset.truth[dataset.known & dataset.store.ok]
+    classes = len(dataset.classes)
+    if dataset.splits_given or dataset.folds or not can_fold(truth, classes):
+        return ""
+    why = too_few(truth, classes)
+    verbs = f"compare and run use {FOLDS}-fold cross-validation over the labelled images"
+    return f"{why}: {verbs}" if why else ""
 
 
 def _duplicate_warnings(dataset: Dataset, groups: list[np.ndarray]) -> list[str]:
