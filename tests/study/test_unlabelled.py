@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fewlabels.pipeline.stages import finetune_method, new_backbone
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.files import read_json
 from fewlabels.results.schema import validate
@@ -18,7 +19,7 @@ from fewlabels.study.compare import compare
 from fewlabels.study.paces import measure_costs
 from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import SCRATCH
-from fewlabels.transfer.unlabelled import with_unlabelled
+from fewlabels.transfer.unlabelled import FineTuneBoth, with_unlabelled
 
 pytestmark = pytest.mark.medium
 
@@ -101,3 +102,24 @@ def test_scratch_spreads_labels_over_pixels(task: Task) -> None:
     right = guesses.classes == task.dataset.labels[guesses.rows]
     assert np.average(right, weights=guesses.weights) > 0.85
     assert cells._guesses(parse_arm("scratch+fixmatch"), task, rows, None) is None
+
+
+@pytest.mark.parametrize("loss", ["fixmatch", "pseudo"])
+def test_in_a_cross_validation_the_tested_fold_is_not_learned_from(task: Task, loss: str) -> None:
+    fold = task.with_folds(5).with_split(2)
+    tested = fold.dataset.rows("test")
+    assert len(tested) > 20
+    rows = fold.dataset.visible(4, 0)
+    arm = parse_arm(f"scratch+{loss}")
+    method = finetune_method(
+        fold,
+        new_backbone(fold, "tiny", 0),
+        rows,
+        None,
+        0,
+        with_unlabelled(SCRATCH, loss),
+        cells._guesses(arm, fold, rows, None),
+    )
+    assert isinstance(method, FineTuneBoth)
+    assert len(method.pool) > 100
+    assert not np.isin(method.pool, tested).any()
