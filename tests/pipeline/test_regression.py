@@ -219,9 +219,9 @@ def test_a_fresh_head_says_the_mean(bars: Path) -> None:
     told = DataOptions(str(bars), target=TILT)
     task = open_task(told, policy="auto", device="cpu", reporter=QUIET)
     rows = task.dataset.visible(30, 0)
-    classifier, _ = train(task, new_backbone(task, "tiny", 0), rows, head=None, steps=1, seed=0)
-    assert isinstance(classifier.head, RegressionHead)
-    assert classifier.head.centre == task.truth[rows].mean()
+    tuned = train(task, new_backbone(task, "tiny", 0), rows, head=None, steps=1, seed=0)
+    assert isinstance(tuned.classifier.head, RegressionHead)
+    assert tuned.classifier.head.centre == task.truth[rows].mean()
 
 
 @pytest.mark.parametrize(

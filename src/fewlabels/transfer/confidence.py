@@ -104,8 +104,9 @@ def aligned(q: Tensor, shares: Tensor, wanted: Tensor | None = None) -> Tensor:
     Examples
     --------
     >>> q = torch.tensor([[0.8, 0.2], [0.6, 0.4]])
-    >>> aligned(q, torch.tensor([0.7, 0.3])).round(decimals=2).tolist()
-    [[0.63..., 0.36...], [0.38..., 0.61...]]
+    >>> aligned(q, torch.tensor([0.7, 0.3])).numpy().round(2)
+    array([[0.63, 0.37],
+           [0.39, 0.61]], dtype=float32)
     """
     moved = q / shares if wanted is None else q * wanted / shares
     return moved / moved.sum(1, keepdim=True)
