@@ -24,10 +24,7 @@ def suggest(
         ),
     ] = "auto",
     seed: flag.Seed = 0,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
-    ] = None,
+    data: flag.MovedData = None,
     device: flag.DeviceFlag = flag.Device.auto,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
@@ -51,10 +48,7 @@ def suggest(
 def suspects(
     run: flag.Run,
     seed: flag.Seed = 0,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
-    ] = None,
+    data: flag.MovedData = None,
     device: flag.DeviceFlag = flag.Device.auto,
     as_json: flag.Json = False,
     debug: flag.Debug = False,

@@ -216,6 +216,12 @@ Metric = Annotated[
         "or nll; with --target mse (the default), mae or r2.",
     ),
 ]
+MovedData = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="DATA", help="Where the images are now. Default: where they were."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, metavar="S", help="Which random streams.")]
 DeviceFlag = Annotated[
     Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")

@@ -227,10 +227,7 @@ def finetune(  # noqa: PLR0913 - one parameter a flag
 def evaluate(
     run: flag.Run,
     split: Annotated[flag.Split, typer.Option(help="Which held-out images.")] = flag.Split.test,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
-    ] = None,
+    data: flag.MovedData = None,
     device: flag.DeviceFlag = flag.Device.auto,
     as_json: flag.Json = False,
     debug: flag.Debug = False,
@@ -286,10 +283,7 @@ def explain(  # noqa: PLR0913 - one parameter a flag
             help="grad_cam, integrated_gradients, occlusion. Default: all three.",
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Where the images are now. Default: where they were."),
-    ] = None,
+    data: flag.MovedData = None,
     backbone: Annotated[
         str, typer.Option(metavar="NAME", help="What a file of weights is of.")
     ] = "auto",

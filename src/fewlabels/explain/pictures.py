@@ -31,6 +31,7 @@ _HEAT = np.array([(70, 0, 20), (196, 60, 0), (245, 145, 20), (255, 236, 130)], n
 _AGAINST, _FOR = np.array((0, 114, 178), np.float64), np.array((213, 94, 0), np.float64)
 _COVER = 0.85  # of the image, where a map is strongest
 _OUTLIERS = 99.5  # percentile of a signed map's magnitude that gets the full colour
+ON_CONTACT_SHEET, _ABREAST = 96, 8  # pictures, in all and in a row
 _INK, _PAPER, _GREY = (26, 30, 35), (255, 255, 255), (190, 196, 202)
 # The colours of classes on the page, see `style.css`.
 _CLASSES = [(0, 114, 178), (213, 94, 0), (0, 145, 106), (181, 88, 143)]
@@ -89,6 +90,12 @@ def enlarged(picture: Pixels, side: int) -> Pixels:
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
     return np.asarray(Image.fromarray(colour(picture)).resize(size, how))
+
+
+def contact_sheet(cells: Sequence[tuple[str, Pixels]]) -> Pixels:
+    """Return pictures in rows of eight, each over its words; see `sheet`."""
+    lines = [cells[start : start + _ABREAST] for start in range(0, len(cells), _ABREAST)]
+    return sheet([("", line) for line in lines], side=120)
 
 
 def sheet(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from fewlabels.pipeline.stages import on_device
 from fewlabels.pipeline.starts import open_model
 from fewlabels.pipeline.surroundings import visible_rows
 from fewlabels.pipeline.task import Task
+from fewlabels.results.files import to_csv
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.progress import Reporter
@@ -33,7 +32,6 @@ from fewlabels.transfer.features import Space
 FOLDS = 10
 LEARNED = 20_000  # labels that each fold's model learns from, at most
 HEAD = "features"
-ON_SHEET, ABREAST = 96, 8  # pictures, in all and in a row
 
 
 def suspects(
@@ -190,7 +188,7 @@ def _keep(
     table = files.write("suspects.csv", suspects_csv(found))
     picture = None
     if found:
-        sheet = _sheet(stored_pixels(task.dataset, rows[:ON_SHEET]), found)
+        sheet = _sheet(stored_pixels(task.dataset, rows[: pictures.ON_CONTACT_SHEET]), found)
         picture = files.write("suspects.png", pictures.png(sheet))
     record = {"schema": 1, "kind": "suspects", "run": str(folder.path), "name": task.dataset.name}
     record |= {**about, "images": found, "table": table, "picture": picture}
@@ -201,14 +199,9 @@ def _sheet(pixels: list[np.ndarray], found: list[dict[str, Any]]) -> np.ndarray:
     """Return the images, each over its label and what it may be instead."""
     named = [f"{row['label']} / {row['suggested']}?" for row in found]
     cells = list(zip(named, pixels, strict=False))
-    lines = [cells[start : start + ABREAST] for start in range(0, len(cells), ABREAST)]
-    return pictures.sheet([("", line) for line in lines], side=120)
+    return pictures.contact_sheet(cells)
 
 
 def suspects_csv(found: list[dict[str, Any]]) -> str:
     """Return suspects as CSV: path, label, suggested, score."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["path", "label", "suggested", "score"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(found)
-    return text.getvalue()
+    return to_csv(("path", "label", "suggested", "score"), found)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from fewlabels.pipeline.stages import on_device
 from fewlabels.pipeline.starts import open_model
 from fewlabels.pipeline.surroundings import visible_rows
 from fewlabels.pipeline.task import Task
+from fewlabels.results.files import to_csv
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.progress import Reporter
@@ -36,7 +35,6 @@ from fewlabels.transfer.pool import Pick, Pool, choose
 UNLABELLED = 50_000  # images that are looked at; of more, so many drawn at random
 LABELLED = 20_000  # likewise of those with a label: what the neighbour graph holds
 ENOUGH = 25  # labels per class from which doubt says more than typicality
-ON_SHEET, ABREAST = 96, 8  # pictures, in all and in a row
 
 
 def suggest(
@@ -249,7 +247,7 @@ def _keep(
     """Write the table, the picture and the record."""
     files = Files(folder, "suggest")
     table = files.write("suggestions.csv", suggestions_csv(found))
-    shown = rows.all[[pick.place for pick in picks[:ON_SHEET]]]
+    shown = rows.all[[pick.place for pick in picks[: pictures.ON_CONTACT_SHEET]]]
     picture = files.write("suggestions.png", pictures.png(_sheet(task, shown, found)))
     record = {"schema": 1, "kind": "suggest", "run": str(folder.path), "name": task.dataset.name}
     record |= {**about, "labelled": len(rows.labelled), "looked_at": len(rows.others)}
@@ -263,14 +261,9 @@ def _sheet(task: Task, rows: np.ndarray, found: list[dict[str, Any]]) -> np.ndar
     """Return the images with their ranks and names, in their order."""
     named = [f"{row['rank']}  {Path(row['path']).name}" for row in found]
     cells = list(zip(named, stored_pixels(task.dataset, rows), strict=False))
-    lines = [cells[start : start + ABREAST] for start in range(0, len(cells), ABREAST)]
-    return pictures.sheet([("", line) for line in lines], side=120)
+    return pictures.contact_sheet(cells)
 
 
 def suggestions_csv(found: list[dict[str, Any]]) -> str:
     """Return suggestions as CSV: rank, path, score, reason."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, ["rank", "path", "score", "reason"], lineterminator="\n")
-    table.writeheader()
-    table.writerows(found)
-    return text.getvalue()
+    return to_csv(("rank", "path", "score", "reason"), found)
