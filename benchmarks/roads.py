@@ -134,10 +134,15 @@ def travel(recipe: Recipe, size: str, out: Path) -> dict[str, Any]:
         sys.stderr.write(f"{recipe.road}: {shlex.join(words)}\n")
         found = run(words)
         if isinstance(found, str):
-            return row | {"result": found, "verdict": "failed"}
+            return row | {"result": within(found, out), "verdict": "failed"}
         said = found or said
     row["seconds"] = round(time.perf_counter() - began, 1)
-    return row | {"result": result(said, recipe.shows), "verdict": verdict(said)}
+    return row | {"result": within(result(said, recipe.shows), out), "verdict": verdict(said)}
+
+
+def within(said: str, out: Path) -> str:
+    """Return what was said with paths of runs as they are below the folder of all."""
+    return said.replace(f"{out}{os.sep}", "")
 
 
 def run(words: list[str]) -> Any:
