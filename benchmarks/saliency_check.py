@@ -131,7 +131,7 @@ def save_sheet(
         drawn = [
             (
                 pictures.MAP_NAMES[name],
-                pictures.overlay(view, found[place], signed=name in pictures.SIGNED),
+                pictures.overlay(view, found[place], signed=pictures.is_signed(name, number=False)),
             )
             for name, found in maps.items()
         ]
