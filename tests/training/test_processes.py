@@ -291,6 +291,13 @@ def test_a_process_that_is_killed_is_missed(tmp_path: Path) -> None:
     assert "another process has ended" in first.said
 
 
+@pytest.mark.medium
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are listed under /proc")
+def test_no_thread_for_talking_is_left_while_python_ends(tmp_path: Path) -> None:
+    ended = start("closing", tmp_path, (2,))[2]
+    assert [(one.code, one.said) for one in ended] == [(0, ""), (0, "")]
+
+
 # ---- the command ----------------------------------------------------------------------------
 
 

@@ -143,6 +143,7 @@ def joined(device: str) -> Iterator[None]:
 
 def _join(device: str, place: int, started: int) -> _World:
     import torch
+    import torch._dynamo  # as every optimizer does; see below
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous
 
@@ -157,6 +158,9 @@ def _join(device: str, place: int, started: int) -> _World:
             "a process group of your own stands already",
             "torch.distributed.destroy_process_group() before this",
         )
+    # torch 2.15 never lets go of a process group that stood before torch._dynamo was imported. Its
+    # threads would outlive the connections, and a thread of C++ that asks for Python while Python
+    # ends aborts the process.
     store, _, _ = next(iter(rendezvous("env://")))
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
