@@ -42,6 +42,16 @@ def test_the_four_that_everybody_asks_for(name: str) -> None:
     assert backbone(torch.zeros(1, 3, 96, 96)).shape == (1, backbone.num_features)
 
 
+@pytest.mark.medium
+@pytest.mark.parametrize("name", ["alexnet", "torchvision:vgg11", "torchvision:squeezenet1_1"])
+def test_signals_keep_their_size_without_normalisation(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone(name, in_chans=3, image_size=64).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(8, 3, 64, 64))
+    assert 0.1 < features.square().mean() < 30  # as torchvision draws it, AlexNet leaves 0.0001
+
+
 def test_names() -> None:
     assert vision.architecture("torchvision:resnet50.imagenet1k_v1") == "resnet50"
     assert vision.is_vision("alexnet")

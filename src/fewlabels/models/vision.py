@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.core.types import Backbone, Pictures
 from fewlabels.models.changes import library_options
+from fewlabels.models.small import draw_for
 
 PREFIX = "torchvision:"
 # What follows the last map of a network, in the order of torchvision's own modules.
@@ -155,6 +156,8 @@ class VisionBackbone(Backbone):
         last = net.get_submodule(place)
         self.num_features = int(getattr(last, "in_features", 0) or last.in_channels)
         net.set_submodule(place, nn.Identity())
+        if not any("Norm" in type(part).__name__ for part in net.modules()):
+            draw_for(net, "relu")  # AlexNet's signals would fade on the way
         shape = self.map_shape(in_chans, image_size)
         self.num_channels = shape[0] if len(shape) == 3 else shape[-1]
 
