@@ -205,12 +205,11 @@ def test_images_are_not_augmented_unless_it_is_asked_for(bars: Path) -> None:
     careful = open_task(told, policy="auto", device="cpu", reporter=QUIET)
     named = open_task(told, policy="natural", device="cpu", reporter=QUIET)
     classes = open_task(DataOptions("digits"), policy="auto", device="cpu", reporter=QUIET)
-    nothing = careful.label_policy(pretrained=False)
+    nothing = careful.label_policy
     assert (nothing.flip, nothing.crop, nothing.rotate) == (0.0, (1.0, 1.0), 0.0)
-    assert careful.label_policy(pretrained=True) == nothing
     assert careful.policies.views != nothing  # pre-training reads no number
-    assert named.label_policy(pretrained=True).flip == 0.5
-    assert classes.label_policy(pretrained=False) == classes.policies.views
+    assert named.label_policy.flip == 0.5
+    assert classes.label_policy == classes.policies.views
 
 
 @pytest.mark.medium

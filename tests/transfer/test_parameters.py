@@ -18,6 +18,7 @@ from fewlabels.models.depth import stages
 from fewlabels.training.loop import Plan, train
 from fewlabels.transfer.parameters import (
     PRETRAINED,
+    PUBLISHED,
     SCRATCH,
     FineTune,
     FineTuneConfig,
@@ -81,7 +82,7 @@ def test_the_two_rates_reach_their_parts() -> None:
     assert [group["lr"] for group in groups] == [1e-4] * 4 + [1e-2]
     head = {id(p) for p in tuned.classifier.head.parameters()}
     assert {id(p) for p in groups[-1]["params"]} == head
-    assert PRETRAINED.lr < SCRATCH.lr
+    assert PUBLISHED.lr < PRETRAINED.lr < SCRATCH.lr
 
 
 @pytest.mark.parametrize("freeze", [False, True])

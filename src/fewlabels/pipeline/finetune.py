@@ -40,7 +40,14 @@ from fewlabels.results.schema import validate
 from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
-from fewlabels.transfer.parameters import PRETRAINED, SCRATCH, TUNE, FineTuneConfig
+from fewlabels.transfer.parameters import (
+    PRETRAINED,
+    PUBLISHED,
+    SCRATCH,
+    TUNE,
+    FineTuneConfig,
+    at_rate,
+)
 from fewlabels.transfer.regressors import REGRESSORS
 from fewlabels.transfer.structure import Fate, counts
 from fewlabels.transfer.unlabelled import with_unlabelled
@@ -175,7 +182,9 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
     found = find_start(start, backbone, changed=transfer == "structure", change=change)
     config["split_seed"] = found.split_seed
-    tuning = with_unlabelled(tuning, unlabelled_loss, published=found.kind == "published")
+    if found.kind == "published" and transfer == "parameters":
+        tuning = at_rate(tuning, PUBLISHED.lr)
+    tuning = with_unlabelled(tuning, unlabelled_loss)
     with processes.joined(device):
         if not dry_run and (done := already(out, config, "results.json")):
             return done

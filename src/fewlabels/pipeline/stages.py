@@ -230,7 +230,7 @@ def finetune_steps(task: Task, labels: int, *, pretrained: bool) -> int:
     """Return the steps a fine-tune takes: more for more labels and for larger images."""
     each = 1 if task.pictures.size < 24 else 2
     full = min(1_500, 300 + each * labels)
-    return max(50, full // 6) if pretrained else full
+    return max(50, full // 2) if pretrained else full
 
 
 def unlabelled_steps(*, pretrained: bool) -> int:
@@ -323,7 +323,7 @@ def finetune_method(
         rows,
         task.truth[rows],
         task.pictures,
-        task.label_policy(pretrained=pretrained),
+        task.label_policy,
         config,
         freeze_norm=pretrained and few,
     )

@@ -72,11 +72,10 @@ class Task:
         """Return the augmentation policies."""
         return POLICIES[self.policy]
 
-    def label_policy(self, *, pretrained: bool) -> Policy:
-        """Return how images are changed that are learned from with their labels."""
-        if self.as_they_are:
-            return Policy()
-        return self.policies.light if pretrained else self.policies.views
+    @property
+    def label_policy(self) -> Policy:
+        """Return how images are changed that are learned from with their labels, in every arm."""
+        return Policy() if self.as_they_are else self.policies.views
 
     @property
     def num_classes(self) -> int:

@@ -25,7 +25,7 @@ from fewlabels.study.plan import Steps, Streams
 from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.loop import Trained
 from fewlabels.transfer.features import Space
-from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
+from fewlabels.transfer.parameters import PRETRAINED, PUBLISHED, SCRATCH
 from fewlabels.transfer.structure import carry_over
 from fewlabels.transfer.unlabelled import PSEUDO, Propagated, with_unlabelled
 
@@ -75,6 +75,7 @@ def fit(
     if not arm.trains:
         classifier = Classifier(encoder.backbone, head, grid=GRID).eval()
         return Fitted(classifier, encoder.space_cost + meter.read())
+    published = arm.given is not None and arm.given.start.kind == "published"
     tuned = finetune(
         task,
         encoder.backbone,
@@ -83,9 +84,8 @@ def fit(
         steps=steps.of(arm, len(rows)),
         seed=seed,
         config=with_unlabelled(
-            replace(PRETRAINED, imbalance=arm.imbalance),
+            replace(PUBLISHED if published else PRETRAINED, imbalance=arm.imbalance),
             arm.unlabelled,
-            published=arm.given is not None and arm.given.start.kind == "published",
         ),
         guesses=_guesses(arm, task, rows, space),
     )

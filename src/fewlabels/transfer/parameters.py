@@ -1,9 +1,9 @@
 """Parameter transfer: start from an encoder's weights and train them on the labels.
 
 From a pre-trained encoder the head is fitted first, on frozen features, and then
-everything is trained at a small rate (LP-FT, Kumar et al. 2022), with the batch-norm
+everything is trained at a smaller rate (LP-FT, Kumar et al. 2022), with the batch-norm
 statistics of pre-training kept while labels are few. From scratch everything is
-trained at a full rate with strong augmentation.
+trained at a full rate. Images are changed in the same way in both.
 
 Less can be trained as well: the head alone, the last stage, or stage after stage from the
 last one on (gradual unfreezing, Howard and Ruder 2018). Early stages can have smaller rates
@@ -13,7 +13,7 @@ and less weight decay, and weights can be pulled back to where they started (L2-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,9 +84,15 @@ class FineTuneConfig:
         return self.batch_size * (1 + self.ratio)
 
 
+def at_rate(config: FineTuneConfig, rate: float) -> FineTuneConfig:
+    """Return the settings with another rate of backbone and head."""
+    return replace(config, lr=rate, head_lr=rate)
+
+
 SCRATCH = FineTuneConfig()
 TUNE = ("all", "last", "head", "gradual")
-PRETRAINED = FineTuneConfig(lr=1e-4, head_lr=1e-4)
+PRETRAINED = FineTuneConfig(lr=1e-3, head_lr=1e-3)
+PUBLISHED = at_rate(PRETRAINED, 1e-4)
 
 
 class FineTune(nn.Module):

@@ -42,32 +42,19 @@ PSEUDO = "pseudo"
 UNLABELLED = ("none", PSEUDO, *RULES)
 BATCH = 32  # labelled images
 RATIO = 3  # unlabelled images to each of them; FixMatch has 7, of batches of 64
-RATE = 1e-3  # from an encoder of ours: between a fine-tune's and that from scratch
 WEIGHT = 1.0  # of the unlabelled loss: all three papers
 RAMP = 0.2  # share of the run in which it rises to that, as in Mean Teacher and MixMatch
 LIGHT, STRONG = 1, 2  # views; the labelled images have 0
 
 
-def with_unlabelled(
-    config: FineTuneConfig, loss: str, *, published: bool = False
-) -> FineTuneConfig:
+def with_unlabelled(config: FineTuneConfig, loss: str) -> FineTuneConfig:
     """Return the settings of a fine-tune that learns from unlabelled images as well.
 
-    Without label smoothing, under which no probability would come near FixMatch's threshold. What
-    few labels would spoil, many images do not: rates are larger, but for published weights.
+    Without label smoothing, under which no probability would come near FixMatch's threshold.
     """
     if loss == "none":
         return config
-    least = 0.0 if published else RATE
-    return replace(
-        config,
-        unlabelled=loss,
-        ratio=RATIO,
-        batch_size=BATCH,
-        smoothing=0.0,
-        lr=max(config.lr, least),
-        head_lr=max(config.head_lr, least),
-    )
+    return replace(config, unlabelled=loss, ratio=RATIO, batch_size=BATCH, smoothing=0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
