@@ -145,10 +145,15 @@ def settle(
         finetune={"tiny": 0.02} | ({"patches": 0.04} if slow else {}),
         extraction={"tiny": 0.5} | ({"patches": 1.5} if slow else {}),
         labels=(10, 400),
-        steps=50,
+        steps={"none": 50},
         share=share,
     )
     return settle_steps(task, arms, costs, parse_duration(budget))
+
+
+def fits(steps: module.Steps, name: str, task: Task) -> list[int]:
+    """Return the steps of an arm's fine-tune on 10 and on 400 labels."""
+    return [steps.of(parse_arm(name), labels, task) for labels in (10, 400)]
 
 
 def test_pretraining_and_transfer_together_take_the_budget(
@@ -156,8 +161,8 @@ def test_pretraining_and_transfer_together_take_the_budget(
 ) -> None:
     steps = settle(task, ["scratch", "simclr+parameters"], "10s", monkeypatch)
     assert steps.pretrain == {"simclr:tiny": 850}  # 10 s less half a second and 50 steps of 20 ms
-    assert steps.finetune == {"10": 50, "400": 50}
-    assert steps.scratch == {"10": 10, "400": 400}
+    assert fits(steps, "simclr+parameters", task) == [50, 50]
+    assert fits(steps, "scratch", task) == [10, 400]
 
 
 def test_frozen_features_leave_more_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +174,7 @@ def test_scratch_never_takes_more_than_the_budget(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = settle(task, ["scratch", "simclr+features"], "3s", monkeypatch)
-    assert steps.scratch == {"10": 10, "400": 150}
+    assert fits(steps, "scratch", task) == [10, 150]
 
 
 def test_all_methods_get_the_same_time(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +187,11 @@ def test_a_slow_backbone_costs_the_others_nothing(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["scratch", "simclr+parameters", "kmeans+features", "kmeans+parameters"]
-    steps = settle(task, names, "10s", monkeypatch)
+    steps = settle(task, [*names, "scratch:patches"], "10s", monkeypatch)
     assert steps.pretrain == {"simclr:tiny": 850, "kmeans:patches": 650}
+    # Nor does it cut their fits: of 20 ms, and its own of 40.
+    assert fits(steps, "scratch", task) == [10, 400]
+    assert fits(steps, "scratch:patches", task) == [10, 250]
     assert steps.seconds["finetune:tiny"] == 0.02
     assert steps.seconds["extraction:patches"] == 1.5
 
@@ -210,8 +218,8 @@ def test_a_budget_is_that_of_the_whole_cell_in_every_unit(
 ) -> None:
     steps = settle(task, ["scratch", "simclr+parameters"], budget, monkeypatch)
     assert steps.pretrain == {"simclr:tiny": pretrain}
-    assert steps.finetune == {"10": 50, "400": 50}
-    assert steps.scratch == {"10": 10, "400": scratch}
+    assert fits(steps, "simclr+parameters", task) == [50, 50]
+    assert fits(steps, "scratch", task) == [10, scratch]
 
 
 @pytest.mark.parametrize("budget", ["300 steps", "19200 images", "96 epochs"])
@@ -252,10 +260,10 @@ def test_without_a_pretraining_any_budget_will_do(
 ) -> None:
     """A given start may need nearly all of it, and is cut to it like scratch."""
     names = ["scratch", "random+features", "pixels"]
-    assert settle(task, names, "0.55s", monkeypatch).scratch == {"10": 10, "400": 27}
+    assert fits(settle(task, names, "0.55s", monkeypatch), "scratch", task) == [10, 27]
     steps = settle(task, ["scratch", "random+parameters"], "20 steps", monkeypatch)
-    assert steps.finetune == {"10": 20, "400": 20}
-    assert steps.scratch == {"10": 10, "400": 20}
+    assert fits(steps, "random+parameters", task) == [20, 20]
+    assert fits(steps, "scratch", task) == [10, 20]
 
 
 def with_losses(
@@ -275,13 +283,11 @@ def with_losses(
         module, "finetune_steps", lambda _task, labels, *, pretrained: 50 if pretrained else labels
     )
     costs = Costs(
-        finetune={"tiny": 0.02},
+        finetune={"tiny": 0.02, "tiny+fixmatch": 0.05, "tiny+freematch": 0.06},
         extraction={"tiny": 0.5},
         labels=(10, 400),
-        steps=50,
+        steps={"none": 50} | ({"freematch": 100} if "simclr+freematch" in names else {}),
         share=share,
-        unlabelled={"tiny+fixmatch": 0.05, "tiny+freematch": 0.06},
-        unlabelled_steps={"freematch": 100} if "simclr+freematch" in names else {},
     )
     return settle_steps(task, [parse_arm(name) for name in names], costs, parse_duration(budget))
 
@@ -293,9 +299,10 @@ def test_unlabelled_images_take_their_time_from_pretraining(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = with_losses(task, LOSS_ARMS, "10s", monkeypatch)
-    assert steps.unlabelled == {"scratch+fixmatch": 200, "finetune+freematch": 100}
+    assert fits(steps, "scratch+fixmatch", task) == [200, 200]
+    assert fits(steps, "simclr+freematch", task) == [100, 100]
     assert steps.pretrain == {"simclr:tiny": 350}  # 10 s less half a second and 100 of 60 ms
-    assert steps.scratch == {"10": 10, "400": 400}  # of 20 ms: others' pace does not cut them
+    assert fits(steps, "scratch", task) == [10, 400]  # of 20 ms: others' pace does not cut them
     assert steps.seconds["finetune:tiny+fixmatch"] == 0.05
     # From scratch nothing is taken from pre-training.
     alone = with_losses(task, LOSS_ARMS[:3], "10s", monkeypatch)
@@ -310,17 +317,26 @@ def test_unlabelled_images_are_part_of_every_budget(
     each = with_unlabelled(PRETRAINED, "freematch").images
     left = {"400 steps": 300, "60000 images": (60_000 - 100 * each) // 64}[budget]
     assert steps.pretrain == {"simclr:tiny": left}
-    assert steps.unlabelled == {"scratch+fixmatch": scratch, "finetune+freematch": 100}
+    assert fits(steps, "scratch+fixmatch", task) == [scratch, scratch]
+    assert fits(steps, "simclr+freematch", task) == [100, 100]
     short = with_losses(task, [*LOSS_ARMS[:1], "scratch+fixmatch"], "2560 images", monkeypatch)
-    assert short.unlabelled == {"scratch+fixmatch": 2_560 // each}
-    assert short.scratch == {"10": 10, "400": 40}
+    assert fits(short, "scratch+fixmatch", task) == [2_560 // each] * 2
+    assert fits(short, "scratch", task) == [10, 40]
 
 
 def test_steps_are_those_of_the_arm(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = with_losses(task, LOSS_ARMS, "10s", monkeypatch, share=0.5)
-    found = {name: steps.of(parse_arm(name), 40) for name in LOSS_ARMS if "features" not in name}
+    trained = [name for name in LOSS_ARMS if "features" not in name]
+    found = {name: steps.of(parse_arm(name), 40, task) for name in trained}
     assert found == {"scratch": 200, "scratch+fixmatch": 150, "simclr+freematch": 50}
-    assert steps.of(parse_arm("simclr+parameters"), 10) == 25
+    assert steps.of(parse_arm("simclr+parameters"), 10, task) == 25
+
+
+def test_a_plan_of_before_the_paces_keeps_its_steps(task: Task) -> None:
+    """Its tables were cut when it was made, and cells are named by what they say."""
+    old = module.Steps({}, {"10": 20}, {"10": 10}, {}, unlabelled={"scratch+fixmatch": 7})
+    assert fits(old, "scratch", task) == [10, 10]
+    assert fits(old, "scratch+fixmatch", task) == [7, 7]
 
 
 def test_a_loss_names_other_cells_and_no_loss_the_same_as_ever(task: Task) -> None:
@@ -337,7 +353,8 @@ def test_a_short_budget_cuts_every_fine_tune_alike(
 ) -> None:
     names = ["scratch", "simclr+parameters"]
     steps = settle(task, names, "10s", monkeypatch, share=0.5)
-    assert steps.finetune == {"10": 25, "400": 25}
-    assert steps.scratch == {"10": 5, "400": 200}
+    assert fits(steps, "simclr+parameters", task) == [25, 25]
+    assert fits(steps, "scratch", task) == [5, 200]
     assert steps.pretrain == {"simclr:tiny": 900}
-    assert settle(task, names, "10s", monkeypatch, share=0.0).finetune["10"] == 1
+    none = settle(task, names, "10s", monkeypatch, share=0.0)
+    assert fits(none, "simclr+parameters", task) == [1, 1]

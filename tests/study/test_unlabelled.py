@@ -84,13 +84,11 @@ def test_a_step_is_timed_for_each_loss(task: Task, monkeypatch: pytest.MonkeyPat
     arms = parse_arms(["scratch", "scratch+fixmatch", "simclr+fixmatch", "simclr+pseudo"])
     costs = measure_costs(task, arms, [10])
     assert sorted(asked) == [("tiny", "fixmatch"), ("tiny", "none"), ("tiny", "pseudo")]
-    assert costs.finetune == {"tiny": 0.01}
-    assert costs.unlabelled == {"tiny+fixmatch": 0.03, "tiny+pseudo": 0.03}
-    assert costs.slowest_step == 0.01
-    assert costs.unlabelled_steps.keys() == {"fixmatch", "pseudo"}
+    assert costs.finetune == {"tiny": 0.01, "tiny+fixmatch": 0.03, "tiny+pseudo": 0.03}
+    assert costs.steps.keys() == {"none", "fixmatch", "pseudo"}
     fits = [costs.fit(arm, task) for arm in arms]
     assert fits == [0.01, 0.03, 0.03, 0.03]
-    steps = costs.unlabelled_steps["fixmatch"]
+    steps = costs.steps["fixmatch"]
     assert costs.transfer("tiny", trains=True) == pytest.approx(0.5 + 0.03 * steps)
 
 

@@ -152,7 +152,7 @@ def _arm_row(
     task: Task, arm: Arm, shots: int, units: Sequence[Unit], steps: Steps
 ) -> dict[str, Any]:
     count = label_count(task, shots)
-    each = steps.of(arm, count) if arm.trains else 0
+    each = steps.of(arm, count, task) if arm.trains else 0
     pace = steps.seconds.get(f"finetune:{pace_name(arm, task)}", 0.0)
     cells = sum(len(u.draws) for u in units)
     if arm.start in ("scratch", "pixels"):

@@ -62,7 +62,7 @@ def fit(
             fresh,
             rows,
             head=None,
-            steps=steps.of(arm, len(rows)),
+            steps=steps.of(arm, len(rows), task),
             seed=seed,
             config=with_unlabelled(replace(SCRATCH, imbalance=arm.imbalance), arm.unlabelled),
             guesses=_guesses(arm, task, rows, None),
@@ -81,7 +81,7 @@ def fit(
         encoder.backbone,
         rows,
         head=head,
-        steps=steps.of(arm, len(rows)),
+        steps=steps.of(arm, len(rows), task),
         seed=seed,
         config=with_unlabelled(
             replace(PUBLISHED if published else PRETRAINED, imbalance=arm.imbalance),

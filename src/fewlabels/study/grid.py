@@ -242,7 +242,7 @@ def _steps(comparison: Comparison, arm: Arm, task: Task, shots: int) -> dict[str
     """Return the steps that a cell's name tells of."""
     steps, fit = comparison.steps, 0
     if arm.trains:
-        fit = steps.of(arm, label_count(task, shots))
+        fit = steps.of(arm, label_count(task, shots), task)
     return {**({} if not arm.method else steps.pretrain), "fit": fit}
 
 

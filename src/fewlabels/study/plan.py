@@ -21,10 +21,8 @@ from fewlabels.pipeline.stages import (
 )
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
-from fewlabels.study.paces import Costs
+from fewlabels.study.paces import Costs, backbone_of, pace_name, step_images
 from fewlabels.training.durations import Duration
-from fewlabels.transfer.parameters import PRETRAINED
-from fewlabels.transfer.unlabelled import with_unlabelled
 
 OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
 LEAST_LEFT = 0.2  # of a budget; with less for pre-training a comparison would be one of transfers
@@ -106,13 +104,16 @@ class Steps:
     pretrain : dict
         Steps by ``method:backbone``.
     finetune, scratch : dict
-        Steps by number of labels (as text, for JSON).
+        Fixed steps by number of labels (as text, for JSON).
     seconds : dict
         What the calibration measured, by stage; for the plan's own estimate.
     multiply_adds : dict
         What `fewlabels.study.counting` counted; empty where it was not asked.
     unlabelled : dict
-        Steps of fine-tunes with unlabelled images, by `unlabelled_name`, whatever the labels.
+        Fixed steps of fine-tunes with unlabelled images, whatever the labels: by rate and loss, as
+        in ``finetune+fixmatch``.
+    most : dict
+        Steps that the budget of a cell holds, by `fit_name`.
     """
 
     pretrain: dict[str, int]
@@ -121,20 +122,32 @@ class Steps:
     seconds: dict[str, float]
     multiply_adds: dict[str, int] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
+    most: dict[str, int] = field(default_factory=dict)
 
-    def of(self, arm: Arm, labels: int) -> int:
+    def of(self, arm: Arm, labels: int, task: Task) -> int:
         """Return the steps of an arm's fine-tune on so many labelled images.
 
-        Those of the smallest number that is listed and not below.
+        Those of the smallest number that is listed and not below, cut to what the budget holds.
         """
         if arm.unlabelled != "none":
-            return self.unlabelled[unlabelled_name(arm)]
-        return nearest(self.scratch if arm.at_full_rate else self.finetune, labels)
+            fixed = self.unlabelled[unlabelled_name(arm)]
+        else:
+            fixed = nearest(self.scratch if arm.at_full_rate else self.finetune, labels)
+        return min(fixed, self.most.get(fit_name(arm, task), fixed))
 
 
 def unlabelled_name(arm: Arm) -> str:
-    """Return the name under which the steps of an arm with unlabelled images are kept."""
-    return f"{'scratch' if arm.at_full_rate else 'finetune'}+{arm.unlabelled}"
+    """Return the name under which the fixed steps of an arm with unlabelled images are kept."""
+    return f"{_rate(arm)}+{arm.unlabelled}"
+
+
+def fit_name(arm: Arm, task: Task) -> str:
+    """Return the name of a fit that is cut by a pace of its own: ``scratch:tiny+fixmatch``."""
+    return f"{_rate(arm)}:{pace_name(arm, task)}"
+
+
+def _rate(arm: Arm) -> str:
+    return "scratch" if arm.at_full_rate else "finetune"
 
 
 def nearest(table: Mapping[str, int], count: int) -> int:
@@ -176,14 +189,15 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
         asked = f"{asked} ({budget})"
     fine = {str(n): costs.cut(finetune_steps(task, n, pretrained=True)) for n in costs.labels}
     scratch = {str(n): costs.cut(finetune_steps(task, n, pretrained=False)) for n in costs.labels}
-    paces = costs.finetune | costs.unlabelled
-    seconds = {f"finetune:{name}": pace for name, pace in paces.items()}
+    others = {
+        unlabelled_name(arm): costs.cut(unlabelled_steps(pretrained=not arm.at_full_rate))
+        for arm in arms
+        if arm.unlabelled != "none"
+    }
+    most = {fit_name(arm, task): _most(arm, task, costs, budget) for arm in arms if arm.trains}
+    seconds = {f"finetune:{name}": pace for name, pace in costs.finetune.items()}
     seconds |= {f"extraction:{name}": taken for name, taken in costs.extraction.items()}
     pairs = sorted({(a.method, pick_backbone(a.backbone, task)) for a in arms if a.method})
-    if any(arm.trains for arm in arms):
-        pace, batch = costs.slowest_step, PRETRAINED.batch_size
-        fine = _at_most(fine, budget, pace, batch=batch, before=costs.slowest_extraction)
-        scratch = _at_most(scratch, budget, pace, batch=batch)
     trains = any(arm.trains and arm.method for arm in arms)
     batch = max((pretrain_batches(task, method, 0).size for method, _ in pairs), default=0)
     pretrain: dict[str, int] = {}
@@ -192,40 +206,17 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
         steps, pace = pretrain_steps(task, method, backbone, left)
         pretrain[f"{method}:{backbone}"] = steps
         seconds[f"pretrain:{method}:{backbone}"] = pace
-    others = {
-        unlabelled_name(arm): _unlabelled(arm, costs, budget)
-        for arm in arms
-        if arm.unlabelled != "none"
-    }
-    return Steps(pretrain, fine, scratch, seconds, unlabelled=others)
+    return Steps(pretrain, fine, scratch, seconds, unlabelled=others, most=most)
 
 
-def _unlabelled(arm: Arm, costs: Costs, budget: Duration) -> int:
-    """Return the steps of an arm's fine-tune with unlabelled images."""
-    steps = costs.cut(unlabelled_steps(pretrained=not arm.at_full_rate))
-    before = 0.0 if arm.start == "scratch" else costs.slowest_extraction
-    pace, batch = costs.slowest_of(arm.unlabelled), with_unlabelled(PRETRAINED, "fixmatch").images
-    return _at_most({"": steps}, budget, pace, batch=batch, before=before)[""]
-
-
-def _at_most(
-    table: dict[str, int], budget: Duration, pace: float, *, batch: int, before: float = 0.0
-) -> dict[str, int]:
-    """Return the steps of fine-tunes, cut to the budget less the seconds `before` them.
-
-    Parameters
-    ----------
-    pace : float
-        Seconds of the slowest of their steps.
-    batch : int
-        Images of a step.
-    """
+def _most(arm: Arm, task: Task, costs: Costs, budget: Duration) -> int:
+    """Return how many steps of an arm's fine-tune the budget holds, after the extraction."""
+    pace = costs.fit(arm, task)
     if budget.unit == "seconds":
-        if not pace:
-            return table
+        before = 0.0 if arm.at_full_rate else costs.extraction[backbone_of(arm, task)]
         budget = Duration(max(budget.value - before, pace), "seconds")
-    most = budget.steps(images=0, batch_size=batch, seconds_per_step=pace)
-    return {count: min(steps, most) for count, steps in table.items()}
+    batch = step_images(arm.unlabelled)
+    return budget.steps(images=0, batch_size=batch, seconds_per_step=pace)
 
 
 def _left(
@@ -247,13 +238,12 @@ def _left(
     UsageError
         That is less than `LEAST_LEFT` of it, or less than a batch.
     """
-    steps = costs.cut(costs.steps) if trains else 0
-    others = costs.cut(max(costs.unlabelled_steps.values())) if costs.unlabelled_steps else 0
-    images = with_unlabelled(PRETRAINED, "fixmatch").images
+    fits = {loss: costs.cut(steps) for loss, steps in costs.steps.items()} if trains else {}
+    images = [steps * step_images(loss) for loss, steps in fits.items()]
     reserve, least = {
         "seconds": (costs.transfer(backbone, trains=trains), 0),
-        "steps": (max(steps, others), 1),
-        "images": (max(steps * PRETRAINED.batch_size, others * images), batch),
+        "steps": (max(fits.values(), default=0), 1),
+        "images": (max(images, default=0), batch),
     }[budget.unit]
     left = Duration(budget.value - reserve, budget.unit)
     if left.value < max(least, LEAST_LEFT * budget.value):
