@@ -90,6 +90,17 @@ TABLES: dict[str, dict[str, Any]] = {
         "budget": "300s",
         "select": "none",
     },
+    # Scratch with as many steps as two idle cores take in the 300 seconds of the table of methods.
+    "long": {
+        "data": "cifar10",
+        "labels": [4, 25, 100],
+        "arms": ["scratch+long", "pixels"],
+        "baseline": "pixels",
+        "seeds": 5,
+        "pretraining_seeds": 1,
+        "budget": "10600steps",
+        "select": "none",
+    },
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fewlabels.core.errors import UsageError
@@ -107,6 +109,16 @@ def test_losses_are_arms_of_their_own() -> None:
         parse_arm("pixels+fixmatch")
     with pytest.raises(UsageError, match="fixmatch:tiny"):
         parse_arm("simclr+fixmatch:tiny")
+
+
+def test_scratch_may_take_the_whole_budget() -> None:
+    plain, long = parse_arms(["scratch:tiny", "scratch:tiny+long"])
+    assert (plain.long, long.long) == (False, True)
+    assert replace(long, name=plain.name, long=False) == plain
+    assert str(long.describe()["description"]).endswith("for the whole budget")
+    for text in ("simclr+long", "scratch+long:tiny", "pixels+long"):
+        with pytest.raises(UsageError, match="long"):
+            parse_arm(text)
 
 
 def test_structure_may_name_the_network_it_carries_into() -> None:

@@ -22,6 +22,7 @@ from fewlabels.study.compare import compare
 from fewlabels.study.encoders import open_encoder
 from fewlabels.study.engine import compute_all
 from fewlabels.study.grid import Comparison
+from fewlabels.study.main_job import run
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.study.settings import Settings, lay_out, prepare
 from fewlabels.training import loop
@@ -387,6 +388,11 @@ def test_what_cannot_be_compared_is_refused(
 # ---- the verb --------------------------------------------------------------------------------
 
 
+def test_a_run_has_no_budget_of_a_cell_for_a_long_scratch() -> None:
+    with pytest.raises(UsageError, match="budget of a cell"):
+        run(DataOptions("digits"), arms=["scratch+long", "pixels"], labels=4, dry_run=True)
+
+
 def test_compare_from_beginning_to_end(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,7 +401,7 @@ def test_compare_from_beginning_to_end(
     monkeypatch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))  # and a ledger of its own
     about: dict[str, Any] = {
-        "arms": ["scratch", "autoencoder+parameters"],
+        "arms": ["scratch", "autoencoder+parameters", "scratch+long"],
         "labels": [4],
         "seeds": 2,
         "pretraining_seeds": 1,
@@ -408,8 +414,10 @@ def test_compare_from_beginning_to_end(
     assert plan["plan"][0]["stage"] == "pretrain autoencoder:tiny"
     result = compare(DataOptions(str(table)), **about)
     assert result["primary"]["arm"] == "autoencoder+parameters"
-    assert len(result["cells"]) == 4
-    assert result["best"]["name"] in about["arms"]
+    assert len(result["cells"]) == 6
+    taken = {cell["arm"]: cell["steps"] for cell in result["cells"]}
+    assert taken == {"scratch": 5, "autoencoder+parameters": 20, "scratch+long": 20}
+    assert result["best"]["name"] in about["arms"][:2]
     assert result["looks_at_test"] == 1
     run = RunFolder(tmp_path / "run")
     assert run.is_finished()

@@ -309,6 +309,15 @@ def test_unlabelled_images_take_their_time_from_pretraining(
     assert alone.pretrain == {"simclr:tiny": 950}
 
 
+@pytest.mark.parametrize(("budget", "most"), [("10s", 500), ("400 steps", 400)])
+def test_a_long_scratch_takes_what_the_budget_holds(
+    task: Task, monkeypatch: pytest.MonkeyPatch, budget: str, most: int
+) -> None:
+    steps = with_losses(task, [*LOSS_ARMS[:2], "scratch+long"], budget, monkeypatch)
+    assert fits(steps, "scratch+long", task) == [most, most]
+    assert fits(steps, "scratch", task) == [10, 400]
+
+
 @pytest.mark.parametrize(("budget", "scratch"), [("400 steps", 300), ("60000 images", 300)])
 def test_unlabelled_images_are_part_of_every_budget(
     task: Task, monkeypatch: pytest.MonkeyPatch, budget: str, scratch: int

@@ -201,7 +201,8 @@ Arms = Annotated[
         metavar="A,B,...",
         help="What competes: scratch, pixels, random, method[:backbone]+transfer, as in "
         "simclr+features, or a run folder or timm name with a transfer, as in "
-        "runs/source+features; an unlabelled loss is a transfer too, as in scratch+fixmatch. "
+        "runs/source+features; an unlabelled loss is a transfer too, as in scratch+fixmatch; "
+        "scratch+long trains for the whole budget. "
         "Default: the eight of docs/getting-started.md.",
     ),
 ]

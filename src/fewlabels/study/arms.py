@@ -26,6 +26,7 @@ TRANSFERS = (
 )
 
 LOSSES = tuple(name for name in UNLABELLED if name != "none")
+LONG = "long"
 
 DEFAULT_ARMS = (
     "scratch",
@@ -119,6 +120,8 @@ class Arm:
     unlabelled : str
         What it learns unlabelled images by, while its weights are trained: see
         `fewlabels.transfer.unlabelled`.
+    long : bool
+        Whether it trains for the whole budget of a cell, not by the fixed rule.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Arm:
     imbalance: str = "none"
     numeric: bool = False
     unlabelled: str = "none"
+    long: bool = False
 
     @property
     def trains(self) -> bool:
@@ -164,7 +168,9 @@ class Arm:
             "source": self.source,
             "imbalance": self.imbalance,
             "unlabelled": self.unlabelled,
-            "description": starts[self.start] + _LOSS_WORDS[self.unlabelled],
+            "description": starts[self.start]
+            + _LOSS_WORDS[self.unlabelled]
+            + (", for the whole budget" if self.long else ""),
         }
 
 
@@ -219,6 +225,7 @@ def parse_arm(text: str) -> Arm:
     The transfer ``structure`` may name the network that
     weights are carried into, as in ``START+structure:tiny``. An unlabelled loss in the place of
     the transfer trains parameters on unlabelled images as well, as in ``scratch+fixmatch``.
+    ``scratch+long`` trains for the whole budget of a cell.
 
     Raises
     ------
@@ -240,6 +247,8 @@ def parse_arm(text: str) -> Arm:
     if not plus:
         start, transfer = transfer, ""
     transfer, _, into = transfer.partition(":")
+    if transfer == LONG and start.partition(":")[0] == "scratch" and not into:
+        return replace(_arm(text, start, "parameters", into), long=True)
     known = (*TRANSFERS, *LOSSES)
     if (transfer and transfer not in known) or (into and transfer != "structure"):
         raise unknown("transfer", f"{transfer}:{into}" if into else transfer, known)
@@ -330,10 +339,7 @@ def parse_arms(names: list[str], *, target: str | None = None) -> list[Arm]:
         arms = [arm_of_numbers(arm) for arm in arms]
     elif any(arm.transfer == "mean" for arm in arms):
         raise UsageError("usage.arm", "'mean' predicts a number, not a class", "--target COLUMN")
-    kinds = [
-        (arm.start, arm.method, arm.source, arm.backbone, arm.transfer, arm.into, arm.unlabelled)
-        for arm in arms
-    ]
+    kinds = [replace(arm, name="") for arm in arms]
     for place, kind in enumerate(kinds):
         if kind in kinds[:place]:
             twin = names[kinds.index(kind)]

@@ -169,7 +169,7 @@ def may_be_chosen(comparison: Comparison, choice: PlannedChoice) -> list[Arm] | 
         row = read_cell(comparison.folder / "cells", cell.id)
         if row is None:
             return None
-        if not row.get("failed"):
+        if not row.get("failed") and not cell.arm.long:  # it is there to be compared with
             warning = warning_of(comparison.folder, cell.arm, task, choice.unit)
             if warning is None:
                 return None

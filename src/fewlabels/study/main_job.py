@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabels.core.errors import DataError
+from fewlabels.core.errors import DataError, UsageError
 from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import pretrain
@@ -101,6 +101,12 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
             raise
         reporter.say(f"{error.message}; so this run pre-trains, and stops there")
         return _pretrain_only(options, settings, out, resume, dry_run, reporter)
+    if any(arm.long for arm in parsed):
+        raise UsageError(
+            "usage.arm",
+            "scratch+long trains for the budget of a cell, which run settles by itself",
+            "fewlabels compare, with --budget for one cell",
+        )
     opened = replace(
         settings, pretraining_seeds=pretraining_seeds or default_pretrainings(task, shots)
     )

@@ -23,6 +23,7 @@ from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.study.arms import Arm
 from fewlabels.study.paces import Costs, backbone_of, pace_name, step_images
 from fewlabels.training.durations import Duration
+from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
 
 OWN_LABELS = 0  # the number of shots that stands for "the labels there are"
 LEAST_LEFT = 0.2  # of a budget; with less for pre-training a comparison would be one of transfers
@@ -129,6 +130,8 @@ class Steps:
 
         Those of the smallest number that is listed and not below, cut to what the budget holds.
         """
+        if arm.long:
+            return self.most[fit_name(arm, task)]
         if arm.unlabelled != "none":
             fixed = self.unlabelled[unlabelled_name(arm)]
         else:
@@ -291,6 +294,8 @@ def cell_id(
         about["imbalance"] = arm.imbalance
     if arm.unlabelled != "none":
         about["unlabelled"] = arm.unlabelled
+    if arm.trains:
+        about["tuning"] = asdict(SCRATCH if arm.at_full_rate else PRETRAINED)
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
 
