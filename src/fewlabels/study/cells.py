@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,20 +137,35 @@ def score_cell(
     fitted = fit(task, arm, encoder, rows, steps, streams.training)
     test = task.dataset.rows("test")
     predictions = predict_test(task, arm, encoder, fitted, test)
-    row: dict[str, Any] = {
-        "arm": arm.name,
-        "shots": shots,
-        "seed": streams.labels,
-        "streams": asdict(streams),
+    found = {
         "labels": len(rows),
         **task.goal.point(test, predictions),
-        **asdict(encoder.cost + fitted.cost),
-        "pretrain_seconds": encoder.cost.seconds,
-        "transfer_seconds": fitted.cost.seconds,
+        **paid(encoder.cost, fitted.cost),
         "encoder": None if encoder.known is None else asdict(encoder.known),
-        "failed": None,
     }
-    return row, predictions
+    return cell_row(arm.name, shots, streams, found), predictions
+
+
+def cell_row(
+    arm: str, shots: int, streams: Streams, found: Mapping[str, Any], *, failed: str | None = None
+) -> dict[str, Any]:
+    """Return the row of a cell, but for its name: where it stands in the grid, and what came of it.
+
+    Parameters
+    ----------
+    found : mapping
+        Its scores, and what it took.
+    failed : str, optional
+        Why it could not be computed.
+    """
+    place = {"arm": arm, "shots": shots, "seed": streams.labels, "streams": asdict(streams)}
+    return {**place, **found, "failed": failed}
+
+
+def paid(before: Cost, own: Cost) -> dict[str, Any]:
+    """Return what a cell took as fields of its row: its encoder before it, and the transfer."""
+    seconds = {"pretrain_seconds": before.seconds, "transfer_seconds": own.seconds}
+    return {**asdict(before + own), **seconds}
 
 
 def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: np.ndarray) -> None:
@@ -174,15 +190,7 @@ def failed_cell(
 ) -> dict[str, Any]:
     """Return the row of a cell that could not be computed."""
     empty = dict.fromkeys([*task.goal.metrics, *asdict(Cost())])
-    return {
-        "id": name,
-        "arm": arm.name,
-        "shots": shots,
-        "seed": streams.labels,
-        "streams": asdict(streams),
-        **empty,
-        "failed": why,
-    }
+    return {"id": name, **cell_row(arm.name, shots, streams, empty, failed=why)}
 
 
 def save_failed(folder: Path, row: dict[str, Any]) -> None:

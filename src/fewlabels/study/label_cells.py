@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from fewlabels import __version__
 from fewlabels.core.errors import ModelError
 from fewlabels.core.seeding import stream
 from fewlabels.data.listing import escape
@@ -22,10 +19,10 @@ from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import Task, pick_backbone
 from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.study.arms import Arm
-from fewlabels.study.cells import load_cell, save_cell
+from fewlabels.study.cells import cell_row, load_cell, paid, save_cell
 from fewlabels.study.encoders import Encoder, open_encoder, warning_of
 from fewlabels.study.given import digest
-from fewlabels.study.plan import Steps, Streams, Unit
+from fewlabels.study.plan import Steps, Streams, Unit, hashed
 from fewlabels.study.suggest import auto_strategy
 from fewlabels.training.cost import Meter
 from fewlabels.training.progress import Reporter
@@ -106,7 +103,6 @@ def _names(
     arm = study.arm
     backbone = pick_backbone(arm.backbone, study.task)
     about: dict[str, Any] = {
-        "version": __version__,
         "data": key,
         "encoder": [arm.start, arm.method, backbone, arm.transfer, weights],
         "streams": asdict(study.streams(unit, draw, strategy)),
@@ -116,7 +112,7 @@ def _names(
     }
     for place in range(len(study.budgets)):
         about["budgets"] = study.budgets[: place + 1]
-        yield hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
+        yield hashed(about)
 
 
 def compute_unit(study: LabelStudy, unit: Unit) -> list[dict[str, Any]]:
@@ -255,20 +251,14 @@ def _score(
     assert encoder.test_features is not None
     predictions = shares_of(head, encoder.test_features)
     cost = encoder.space_cost + meter.read()
-    row: dict[str, Any] = {
-        "id": name,
-        "arm": chain.strategy,
-        "shots": budget,
-        "seed": chain.draw,
-        "streams": asdict(study.streams(chain.unit, chain.draw, chain.strategy)),
+    found = {
         "labels": len(chosen),
         "classes_found": len(np.unique(task.dataset.labels[chosen])),
         **task.goal.point(test, predictions),
-        **asdict(encoder.cost + cost),
-        "pretrain_seconds": encoder.cost.seconds,
-        "transfer_seconds": cost.seconds,
-        "failed": None,
+        **paid(encoder.cost, cost),
     }
+    streams = study.streams(chain.unit, chain.draw, chain.strategy)
+    row = {"id": name, **cell_row(chain.strategy, budget, streams, found)}
     scores = task.goal.image_scores(test, predictions, study.metric)
     save_cell(study.folder / "cells", row, scores, task.goal.predicted(predictions))
 

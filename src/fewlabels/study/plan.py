@@ -280,7 +280,6 @@ def cell_id(
         Hash of a given start's weights.
     """
     about: dict[str, Any] = {
-        "version": __version__,
         "data": key,
         "arm": [arm.start, arm.method, pick_backbone(arm.backbone, task), arm.transfer, arm.into],
         "shots": shots,
@@ -296,7 +295,13 @@ def cell_id(
         about["unlabelled"] = arm.unlabelled
     if arm.trains:
         about["tuning"] = asdict(SCRATCH if arm.at_full_rate else PRETRAINED)
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
+    return hashed(about)
+
+
+def hashed(about: Mapping[str, Any]) -> str:
+    """Return the name of a cell: the hash of what it depends on, and of our version."""
+    whole = json.dumps({"version": __version__, **about}, sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:20]
 
 
 def training_seed(arm: Arm, shots: int, unit: Unit, draw: int) -> int:
