@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fewlabels.core.errors import UsageError, unknown
 from fewlabels.methods import LABELLED, METHODS, OWN_BACKBONE
@@ -194,6 +195,25 @@ def headline(arms: Sequence[Arm], baseline: str) -> str:
     others = [arm for arm in arms if arm.name != baseline]
     trained = [arm.name for arm in others if arm.start in ("pretrained", "given")]
     return RECOMMENDED if RECOMMENDED in trained else [*trained, others[0].name][0]
+
+
+def announced(declared: Mapping[str, Any], labels: str) -> str:
+    """Return what is said before a comparison of the verdict that it declares.
+
+    Parameters
+    ----------
+    declared : mapping
+        ``arm``, ``baseline`` and ``metric``.
+    labels : str
+        The labels that it is about, in words.
+
+    Examples
+    --------
+    >>> announced({"arm": "a", "baseline": "b", "metric": "accuracy"}, "4 labels per class")
+    'declared before the run: a against b at 4 labels per class, by accuracy'
+    """
+    rivals = f"{declared['arm']} against {declared['baseline']}"
+    return f"declared before the run: {rivals} at {labels}, by {declared['metric']}"
 
 
 def arm_of_numbers(arm: Arm) -> Arm:

@@ -14,7 +14,7 @@ from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import DataOptions, Task, find_device
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, announced
 from fewlabels.study.collect import gather
 from fewlabels.study.grid import Comparison
 from fewlabels.study.jobs import forget_failures
@@ -80,11 +80,8 @@ def plan(
     steps = Steps(**read_json(kept)) if kept.exists() else settle()
     run.write_json(PLAN, asdict(steps))
     comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
-    said = comparison.declared
-    reporter.say(
-        f"declared before the run: {said['arm']} against {said['baseline']} at "
-        f"{task.goal.said(said['shots'])}, by {said['metric']}"
-    )
+    declared = comparison.declared
+    reporter.say(announced(declared, task.goal.said(declared["shots"])))
     return comparison
 
 

@@ -51,13 +51,6 @@ def declared(settings: LabelSettings) -> dict[str, Any]:
     }
 
 
-def said(about: dict[str, Any]) -> str:
-    """Return the declared verdict in words."""
-    rivals = f"{about['arm']} against {about['baseline']}"
-    where = f"{about['shots']} labels in all"
-    return f"declared before the run: {rivals} at {where}, by {about['metric']}"
-
-
 def conclude(
     run: RunFolder,
     study: LabelStudy,

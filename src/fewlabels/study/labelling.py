@@ -13,7 +13,7 @@ from fewlabels.pipeline.goals import Classes
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import Arm, parse_arm
+from fewlabels.study.arms import Arm, announced, parse_arm
 from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.given import open_given
 from fewlabels.study.label_cells import ARMS, LabelStudy, compute_unit
@@ -22,7 +22,6 @@ from fewlabels.study.label_findings import (
     LabelSettings,
     conclude,
     declared,
-    said,
     table_csv,
 )
 from fewlabels.study.paces import measure_costs
@@ -133,7 +132,8 @@ def label_study(  # noqa: PLR0913 - flat settings, as the command line gives the
         refuse_unfinished(run, resume)
         begin_folder(run, task, config)
         study = _plan(run, task, arm, settings, reporter)
-        reporter.say(said(declared(settings)))
+        about = declared(settings)
+        reporter.say(announced(about, f"{about['shots']} labels in all"))
         cells = [row for unit in study.units for row in compute_unit(study, unit)]
         result = conclude(run, study, settings, cells, command)
         run.write_bytes("table.csv", table_csv(result))
