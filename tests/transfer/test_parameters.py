@@ -22,8 +22,10 @@ from fewlabels.transfer.parameters import (
     SCRATCH,
     FineTune,
     FineTuneConfig,
+    at_rate,
     freeze_batch_norm,
     fresh_classifier,
+    scratch_of,
 )
 
 CPU = torch.device("cpu")
@@ -83,6 +85,14 @@ def test_the_two_rates_reach_their_parts() -> None:
     head = {id(p) for p in tuned.classifier.head.parameters()}
     assert {id(p) for p in groups[-1]["params"]} == head
     assert PUBLISHED.lr < PRETRAINED.lr < SCRATCH.lr
+
+
+def test_networks_with_very_wide_layers_learn_slower_from_scratch() -> None:
+    """At the rate of small ones AlexNet called nearly all photos of clothing the same."""
+    alexnet = create_backbone("torchvision:alexnet", in_chans=3, image_size=64)
+    assert scratch_of(alexnet) == at_rate(SCRATCH, SCRATCH.lr / 10)
+    for name in ("tiny", "conv-32-64-128", "resnet18", "convnext_atto", "pixels"):
+        assert scratch_of(create_backbone(name, in_chans=3, image_size=64)) == SCRATCH
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -11,6 +11,7 @@ from torch import nn
 
 from fewlabels.core import processes
 from fewlabels.core.errors import UsageError, unknown
+from fewlabels.core.types import Backbone
 from fewlabels.pipeline.carried import build_backbone, seen_before, tapped
 from fewlabels.pipeline.fitting import (
     Job,
@@ -47,6 +48,7 @@ from fewlabels.transfer.parameters import (
     TUNE,
     FineTuneConfig,
     at_rate,
+    scratch_of,
 )
 from fewlabels.transfer.regressors import REGRESSORS
 from fewlabels.transfer.structure import Fate, counts
@@ -182,8 +184,6 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
     config: dict[str, Any] = {"verb": "finetune", "data": asdict(options), "settings": settings}
     found = find_start(start, backbone, changed=transfer == "structure", change=change)
     config["split_seed"] = found.split_seed
-    if found.kind == "published" and transfer == "parameters":
-        tuning = at_rate(tuning, PUBLISHED.lr)
     tuning = with_unlabelled(tuning, unlabelled_loss)
     with processes.joined(device):
         if not dry_run and (done := already(out, config, "results.json")):
@@ -191,6 +191,7 @@ def finetune(  # noqa: PLR0913 - the flags of the command line
         task = open_start(found, options, policy=policy, device=device, reporter=reporter)
         rows = learned_rows(task, labels, seed)
         name, built, fates = build_backbone(found, task, seed)
+        tuning = at_rate(tuning, _rate(found, transfer, built))
         if stages:
             built = tapped(built, stages, task)
         job = Job(task, found, name, built, transfer, rows, seed, duration, reporter, tuning)
@@ -237,6 +238,13 @@ def _tuning(
             "--transfer parameters, and --from something else than scratch",
         )
     return SCRATCH if start == "scratch" or transfer == "structure" else changed
+
+
+def _rate(start: Start, transfer: str, built: Backbone) -> float:
+    """Return the rate at which a start is trained."""
+    if start.kind == "scratch" or transfer == "structure":
+        return scratch_of(built).lr
+    return (PUBLISHED if start.kind == "published" else PRETRAINED).lr
 
 
 def _check_stages(transfer: str) -> None:

@@ -35,10 +35,10 @@ from fewlabels.transfer.features import Space
 from fewlabels.transfer.parameters import (
     FREEZE_NORM_BELOW,
     PRETRAINED,
-    SCRATCH,
     FineTune,
     FineTuneConfig,
     fresh_classifier,
+    scratch_of,
 )
 from fewlabels.transfer.regressors import scale_of
 from fewlabels.transfer.unlabelled import FineTuneBoth, Propagated
@@ -258,7 +258,7 @@ def finetune(  # noqa: PLR0913 - a training, and where it is kept
     head : nn.Module or None
         A fitted linear head to start from; None trains everything from scratch.
     config : FineTuneConfig, optional
-        By default `PRETRAINED` where there is a head to start from, else `SCRATCH`.
+        By default `PRETRAINED` where there is a head to start from, else `scratch_of` the backbone.
     guesses : Propagated, optional
         About unlabelled images, where the settings ask for ``pseudo``.
     """
@@ -316,7 +316,7 @@ def finetune_method(
         if not task.num_classes:
             classifier.head = RegressionHead(classifier.head, *scale_of(task.truth[rows]))
     classifier.to(task.device)
-    config = config or (PRETRAINED if pretrained else SCRATCH)
+    config = config or (PRETRAINED if pretrained else scratch_of(backbone))
     few = len(rows) < FREEZE_NORM_BELOW and config.unlabelled == "none"
     tuned = FineTune(
         classifier,

@@ -26,7 +26,7 @@ from fewlabels.study.plan import Steps, Streams
 from fewlabels.training.cost import Cost, Meter
 from fewlabels.training.loop import Trained
 from fewlabels.transfer.features import Space
-from fewlabels.transfer.parameters import PRETRAINED, PUBLISHED, SCRATCH
+from fewlabels.transfer.parameters import PRETRAINED, PUBLISHED, scratch_of
 from fewlabels.transfer.structure import carry_over
 from fewlabels.transfer.unlabelled import PSEUDO, Propagated, with_unlabelled
 
@@ -65,7 +65,9 @@ def fit(
             head=None,
             steps=steps.of(arm, len(rows), task),
             seed=seed,
-            config=with_unlabelled(replace(SCRATCH, imbalance=arm.imbalance), arm.unlabelled),
+            config=with_unlabelled(
+                replace(scratch_of(fresh), imbalance=arm.imbalance), arm.unlabelled
+            ),
             guesses=_guesses(arm, task, rows, None),
         )
         return Fitted(tuned.classifier, meter.read() + _counted(arm, steps, tuned.trained))

@@ -29,6 +29,7 @@ from fewlabels.training.optimizers import exchanged
 from fewlabels.transfer.aims import aim_of
 
 FREEZE_NORM_BELOW = 2_000  # labelled images; fewer make poor batch statistics
+WIDE = 8_192  # terms of a sum; the widest of ResNet-50's have 4,608
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,19 @@ SCRATCH = FineTuneConfig()
 TUNE = ("all", "last", "head", "gradual")
 PRETRAINED = FineTuneConfig(lr=1e-3, head_lr=1e-3)
 PUBLISHED = at_rate(PRETRAINED, 1e-4)
+
+
+def scratch_of(backbone: nn.Module) -> FineTuneConfig:
+    """Return the settings under which a network is trained from scratch.
+
+    AdamW moves every weight by about the rate in a step, and thus a layer's sums by the rate times
+    the number of their terms (Yang et al. 2022). Dense layers as wide as those of AlexNet (9,216
+    terms) and VGG (25,088) would call all images the same from then on: networks with such
+    layers get a tenth of the rate.
+    """
+    layers = (m for m in backbone.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    widest = max((layer.weight[0].numel() for layer in layers), default=0)
+    return at_rate(SCRATCH, SCRATCH.lr / 10) if widest > WIDE else SCRATCH
 
 
 class FineTune(nn.Module):
