@@ -187,11 +187,14 @@ class Step(Protocol):
     generator: torch.Generator
 
     def backward(self, loss: Tensor, name: str) -> None:
-        """Backpropagate `loss` for the optimizer `name`; refuse a loss that is not finite."""
+        """Backpropagate `loss` for the optimizer `name`."""
         ...
 
     def apply(self, name: str) -> None:
-        """Average the gradients over processes, clip them, step the optimizer `name`."""
+        """Average the gradients over processes, clip them, step the optimizer `name`.
+
+        A loss or gradient that is not finite is refused, and nothing applied.
+        """
         ...
 
     def gather(self, x: Tensor) -> Tensor:

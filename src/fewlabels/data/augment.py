@@ -10,6 +10,7 @@ that hue turns in YIQ space and the order of colour changes is fixed.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,16 +131,28 @@ def plain(batch: Batch, pictures: Pictures, *, zoom: float = 1.0) -> Tensor:
 
 def normalise(x: Tensor, pictures: Pictures) -> Tensor:
     """Subtract the mean and divide by the std of each channel; `x` is on the 0-1 scale."""
-    mean = x.new_tensor(pictures.mean)[:, None, None]
-    std = x.new_tensor(pictures.std)[:, None, None]
+    mean = _constant(pictures.mean, x.device)[:, None, None]
+    std = _constant(pictures.std, x.device)[:, None, None]
     return (x - mean).div_(std)
 
 
 def denormalise(x: Tensor, pictures: Pictures) -> Tensor:
     """Return normalised images ``(B, C, S, S)`` on the 0-1 scale: the inverse of `normalise`."""
-    mean = x.new_tensor(pictures.mean)[:, None, None]
-    std = x.new_tensor(pictures.std)[:, None, None]
+    mean = _constant(pictures.mean, x.device)[:, None, None]
+    std = _constant(pictures.std, x.device)[:, None, None]
     return x * std + mean
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return numbers as a float32 tensor on a device, the same tensor each time.
+
+    An accelerator waits for every number that is copied to it, until all its work is done.
+    """
+    with torch.inference_mode(
+        False
+    ):  # training uses the tensors that an evaluation asked for first
+        return torch.tensor(values, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +207,9 @@ def _change(
         target.copy_(normalise(x, pictures))
         return
     count, channels, size, _ = x.shape
-    mean, std = x.new_tensor(pictures.mean), x.new_tensor(pictures.std)
+    mean, std = _constant(pictures.mean, x.device), _constant(pictures.std, x.device)
     flat = x.reshape(count, channels, size * size)
-    grey = flat.mean(2) @ x.new_tensor(GREY if channels == 3 else (1.0,))  # (B,)
+    grey = flat.mean(2) @ _constant(GREY if channels == 3 else (1.0,), x.device)  # (B,)
     offset = ((grey * changes.lift)[:, None] - mean) / std  # (B, C)
     matrix = changes.matrix / std[:, None]
     target.copy_(torch.baddbmm(offset[:, :, None], matrix, flat).view_as(x))
@@ -207,7 +220,7 @@ def _limits(pictures: Pictures, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Laid out in full, they let the CPU limit whole vectors: eight times as fast.
     """
-    mean, std = x.new_tensor(pictures.mean), x.new_tensor(pictures.std)
+    mean, std = _constant(pictures.mean, x.device), _constant(pictures.std, x.device)
     shape = (pictures.size, pictures.size, pictures.channels)
     low, high = -mean / std, (1 - mean) / std
     return low.expand(shape).contiguous(), high.expand(shape).contiguous()
@@ -269,14 +282,25 @@ def _colour(channels: int, policy: Policy, draw: _Draw) -> tuple[Tensor | None, 
 
 def _hue_matrix(turn: Tensor, saturation: Tensor) -> Tensor:
     """Return RGB matrices ``(B, 3, 3)`` that turn the hue and scale the chroma in YIQ space."""
-    to_yiq = turn.new_tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
-    from_yiq: Tensor = torch.linalg.inv(to_yiq)
-    quarter = turn.new_tensor([(0.0, -1.0), (1.0, 0.0)])  # I and Q turned by 90 degrees
-    luma = from_yiq[:, :1] @ to_yiq[:1]  # (3, 3), what no turn changes
-    chroma, across = from_yiq[:, 1:] @ to_yiq[1:], from_yiq[:, 1:] @ quarter @ to_yiq[1:]
+    luma, chroma, across = _yiq(turn.device)
     cosine = torch.cos(2 * math.pi * turn) * saturation
     sine = torch.sin(2 * math.pi * turn) * saturation
     return luma + cosine[:, None, None] * chroma + sine[:, None, None] * across
+
+
+@functools.lru_cache(maxsize=8)
+def _yiq(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices ``(3, 3)`` of what no turn of the hue changes, of chroma, and across it.
+
+    Inverted on the CPU, where no other work is waited for; see `_constant`.
+    """
+    with torch.inference_mode(False):
+        to_yiq = torch.tensor([GREY, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)])
+        from_yiq = torch.linalg.inv(to_yiq)
+        quarter = torch.tensor([(0.0, -1.0), (1.0, 0.0)])  # I and Q turned by 90 degrees
+        luma = from_yiq[:, :1] @ to_yiq[:1]
+        chroma, across = from_yiq[:, 1:] @ to_yiq[1:], from_yiq[:, 1:] @ quarter @ to_yiq[1:]
+        return luma.to(device), chroma.to(device), across.to(device)
 
 
 def _add_noise(
@@ -288,7 +312,7 @@ def _add_noise(
     numbers = uniform(seed, batch.epochs, batch.indices, 2 * pixels, view + 1_000)
     radius = (-2 * torch.log1p(-numbers[:, :pixels])).sqrt()
     gauss = radius * torch.cos(2 * math.pi * numbers[:, pixels:])
-    std = x.new_tensor(pictures.std)[:, None, None]
+    std = _constant(pictures.std, x.device)[:, None, None]
     x += (strength[:, None, None, None] * gauss.reshape(x.shape)).div_(std)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fewlabels.core.seeding import generator
 from fewlabels.core.types import Batch
+from fewlabels.data.resident import Resident
 from fewlabels.data.streaming import StreamingStore
 
 
@@ -33,15 +34,26 @@ def load(
     epochs: Tensor | None = None,
 ) -> Batch:
     """Return the images of `rows` as a batch on `device`."""
+    numbers = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+    indices = _sent(numbers, device)
+    drawn = torch.zeros_like(indices) if epochs is None else _sent(epochs, device)
+    if isinstance(reader, Resident) and reader.is_on(device):
+        return Batch(reader.take(indices), None, indices, drawn)
     images, sizes = reader.read(rows)
-    canvas = torch.from_numpy(images).permute(0, 3, 1, 2)
-    indices = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+    canvas = _sent(torch.from_numpy(images), device).permute(0, 3, 1, 2)
     return Batch(
-        images=canvas.to(device, non_blocking=True),
-        sizes=None if sizes is None else torch.from_numpy(sizes).to(device),
-        indices=indices.to(device),
-        epochs=torch.zeros_like(indices, device=device) if epochs is None else epochs.to(device),
+        images=canvas,
+        sizes=None if sizes is None else _sent(torch.from_numpy(sizes), device),
+        indices=indices,
+        epochs=drawn,
     )
+
+
+def _sent(x: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; a GPU is not waited for, which takes memory that it can read."""
+    if torch.device(device).type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 class Batches:

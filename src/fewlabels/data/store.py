@@ -144,6 +144,11 @@ class MappedStore:
             rows = self._index.offsets[rows] // self._block[0].nbytes
         return self._block[rows], None
 
+    @property
+    def block(self) -> NDArray[np.uint8] | None:
+        """Return all images ``(N, H, W, C)``; None where sizes differ or one did not decode."""
+        return self._block if self._whole else None
+
     def _view(self, row: int) -> NDArray[np.uint8]:
         height, width = self._index.sizes[row].tolist()
         start = int(self._index.offsets[row])

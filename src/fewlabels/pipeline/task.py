@@ -14,6 +14,7 @@ from fewlabels.data.augment import POLICIES, Policies, auto_policy, plain
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.data.loader import load
 from fewlabels.data.policies import Policy
+from fewlabels.data.resident import resident
 from fewlabels.models.backbones import auto_backbone
 from fewlabels.pipeline.goals import Goal, goal_of
 from fewlabels.training.loop import default_bf16
@@ -117,6 +118,7 @@ def open_task(options: DataOptions, *, policy: str, device: str, reporter: Repor
         raise unknown("policy", policy, ["auto", *POLICIES])
     where = own_device(find_device(device))
     dataset = open_data(options, reporter)
+    dataset = replace(dataset, store=resident(dataset.store, where))
     pictures = measure_pictures(dataset)
     chosen = auto_policy(pictures.channels, pictures.size) if policy == "auto" else policy
     careful = policy == "auto" and dataset.targets is not None

@@ -34,7 +34,7 @@ from fewlabels.models.norm import OverProcesses
 from fewlabels.training.checkpoint import Checkpoint, latest_checkpoint, restore, save_checkpoint
 from fewlabels.training.cost import Cost, whole_memory_mb
 from fewlabels.training.energy import EnergyMeter
-from fewlabels.training.step import LoopStep
+from fewlabels.training.step import LoopStep, numbers
 
 WARMUP = 0.05  # share of the steps with a rising rate; the rest follows half a cosine
 SAVE_SECONDS = 20.0
@@ -222,7 +222,7 @@ def _update(method: Method, batches: Batches, step: LoopStep, *, last: bool) -> 
         if not last:
             batches.ahead(step.index + 1, step.span)
         values = method.update(batch, step)
-    means = step.averaged([float(value) for value in values.values()])
+    means = step.averaged(numbers([*values.values()]))
     return dict(zip(values, means, strict=True))
 
 

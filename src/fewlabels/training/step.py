@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -53,6 +54,7 @@ class LoopStep:
         self.seed = seed
         self.generator = generator(seed, "step", index, device=device)
         self._optimizers = method.optimizers()
+        self._losses: dict[str, list[Tensor]] = {}  # not looked at yet
         self._precision = (device.type, bf16)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -61,14 +63,11 @@ class LoopStep:
         return torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
 
     def backward(self, loss: Tensor, name: str) -> None:
-        """Backpropagate `loss` for the optimizer `name`; refuse a loss that is not finite."""
-        value = self.averaged([loss.item()])[0]
-        if not math.isfinite(value):
-            raise DivergedError(
-                "training.diverged",
-                f"the loss of {name!r} is {value} at step {self.index}; not applied",
-                "a lower learning rate, or look at the images of this step",
-            )
+        """Backpropagate `loss` for the optimizer `name`; `apply` refuses one that is not finite.
+
+        To look at the loss here would let an accelerator run dry before the way back.
+        """
+        self._losses.setdefault(name, []).append(loss.detach())
         # A mean over this process's images gets its share of the mean over all. A loss that was
         # computed from what was gathered is the same everywhere; its gradients are summed over
         # the processes on their way back, and the weights of all sum to their number.
@@ -76,19 +75,31 @@ class LoopStep:
         weighted.backward()
 
     def apply(self, name: str) -> None:
-        """Average the gradients over processes, clip them, step the optimizer `name`."""
+        """Average the gradients over processes, clip them, step the optimizer `name`.
+
+        Raises
+        ------
+        DivergedError
+            A loss or a gradient is not finite; nothing is applied.
+        """
         optimizer = self._optimizers[name]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         collectives.average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-        if not math.isfinite(norm.item()):
-            raise DivergedError(
-                "training.diverged",
-                f"a gradient of {name!r} is not finite at step {self.index}; not applied",
-                "a lower learning rate, or look at the images of this step",
-            )
+        *losses, length = numbers([*self._losses.pop(name, []), norm])
+        for value in self.averaged(losses):
+            self._refuse(value, f"the loss of {name!r} is {value}")
+        self._refuse(length, f"a gradient of {name!r} is not finite")
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+    def _refuse(self, value: float, said: str) -> None:
+        if not math.isfinite(value):
+            raise DivergedError(
+                "training.diverged",
+                f"{said} at step {self.index}; not applied",
+                "a lower learning rate, or look at the images of this step",
+            )
 
     def gather(self, x: Tensor) -> Tensor:
         """Concatenate `x` over processes, with gradients; its rows are one or more an image."""
@@ -103,3 +114,17 @@ class LoopStep:
         mine = torch.tensor(values, dtype=torch.float64) * self._weight / processes.count()
         whole: list[float] = collectives.summed(mine).tolist()
         return whole
+
+
+def numbers(values: Sequence[Tensor]) -> list[float]:
+    """Return scalars as numbers; from an accelerator all at once, as it waits for each copy.
+
+    Examples
+    --------
+    >>> numbers([torch.tensor(0.5), torch.tensor(2)])
+    [0.5, 2.0]
+    """
+    if len({value.device for value in values}) != 1 or values[0].device.type == "cpu":
+        return [float(value) for value in values]
+    together: list[float] = torch.stack([value.float() for value in values]).tolist()
+    return together

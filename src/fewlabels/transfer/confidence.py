@@ -17,7 +17,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 MEMORY = 0.999  # of running means and of the teacher: all four papers
 THRESHOLD = 0.95  # FixMatch, table 4
@@ -165,24 +164,33 @@ def fairness(logits: Tensor, weights: Tensor, running: Running) -> Tensor:
         Scalar: minus the cross-entropy of the running means and those of this batch, each divided
         by how often classes are named. Classes that the batch does not name are left out.
     """
-    if not weights.any():
-        return logits.sum() * 0
-    kept = logits[weights > 0].softmax(1)
-    named = _named(kept)
+    # What does not count is weighed by nothing instead of left out: to know how many there are, an
+    # accelerator would have to be waited for.
+    counts = (weights > 0).to(logits.dtype)[:, None]  # (M, 1)
+    q = logits.softmax(1)
+    all_counted = counts.sum().clamp(min=1)
+    named = (_calls(q) * counts).sum(0) / all_counted
     wanted = _summing_to_one(running.shares, running.called)
-    found = _summing_to_one(kept.mean(0), named)
-    seen = named > 0
-    return (wanted[seen] * found[seen].clamp(min=1e-12).log()).sum()
+    found = _summing_to_one((q * counts).sum(0) / all_counted, named)
+    # A class that is not named has a share of nothing.
+    each = wanted * found.clamp(min=1e-12).log()
+    return torch.where(named > 0, each, 0.0).sum()
 
 
 def _summing_to_one(shares: Tensor, named: Tensor) -> Tensor:
     each = torch.where(named > 0, shares / named.clamp(min=1e-12), 0.0)
-    return each / each.sum()
+    return each / each.sum().clamp(min=1e-12)
 
 
 def _named(q: Tensor) -> Tensor:
     """Return the share ``(K,)`` of the images of which each class is the likeliest."""
-    return F.one_hot(q.argmax(1), q.shape[1]).to(q.dtype).mean(0)
+    return _calls(q).mean(0)
+
+
+def _calls(q: Tensor) -> Tensor:
+    """Return ``(M, K)``: 1 for the likeliest class of each image, else 0."""
+    # Not `one_hot`, which looks at the largest class first, and so waits for an accelerator.
+    return torch.zeros_like(q).scatter_(1, q.argmax(1, keepdim=True), 1.0)
 
 
 Rule = Callable[[Tensor, Running], Tensor]

@@ -142,8 +142,7 @@ class Teacher(nn.Module):
         """Move towards a classifier after a step; take over what is no weight."""
         follow(self.classifier, [classifier], memory(index), 0.0)
         with torch.no_grad():
-            for mine, its in zip(self.classifier.buffers(), classifier.buffers(), strict=True):
-                mine.copy_(its)
+            _copy_buffers(self.classifier, classifier)
 
     @property
     def frequencies(self) -> Tensor:
@@ -302,6 +301,17 @@ class FineTuneBoth(nn.Module):
             "used": used,
             "shares": [float(share) for share in shares],
         }
+
+
+def _copy_buffers(onto: nn.Module, source: nn.Module) -> None:
+    """Copy what is no weight, those of one type in one go."""
+    kinds: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+    for mine, its in zip(onto.buffers(), source.buffers(), strict=True):
+        pair = kinds.setdefault(mine.dtype, ([], []))
+        pair[0].append(mine)
+        pair[1].append(its)
+    for mine_all, its_all in kinds.values():
+        torch._foreach_copy_(mine_all, its_all)
 
 
 def _part(batch: Batch, span: slice) -> Batch:
