@@ -6,6 +6,7 @@ A benchmark that is run again replaces its own figures and leaves the others as 
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 import sys
 import zlib
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.results.environment import describe
+from fewlabels.results.files import write_atomic
 
 HERE = Path(__file__).parent
 MADE = ("machine", "commit", "command", "date")
@@ -94,10 +96,11 @@ def replace(
     new = {tuple(str(row[name]) for name in same) for row in rows}
     kept = [row for row in old if tuple(row[name] for name in same) not in new]
     found = [*kept, *rows]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(sorted(found, key=order) if order else found)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    table.writerows(sorted(found, key=order) if order else found)
+    write_atomic(path, text.getvalue())
 
 
 Rows = list[dict[str, Any]]
