@@ -292,6 +292,7 @@ def diverging(_folder: Path) -> Found:
         share = float("nan") if processes.rank() == processes.count() - 1 else 1.0
         loss = method.classify.weight.sum() * share
         step.backward(loss, "rotation")
+        step.apply("rotation")
         return {"loss": loss.detach()}
 
     method.update = update

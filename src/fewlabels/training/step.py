@@ -109,7 +109,7 @@ class LoopStep:
 
     def averaged(self, values: list[float]) -> list[float]:
         """Return means over the whole batch from those over this process's images."""
-        if processes.count() == 1:
+        if processes.count() == 1 or not values:
             return values
         mine = torch.tensor(values, dtype=torch.float64) * self._weight / processes.count()
         whole: list[float] = collectives.summed(mine).tolist()
