@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.files import read_json
 from fewlabels.results.schema import validate
-from fewlabels.study import paces, settings
-from fewlabels.study import plan as plan_module
-from fewlabels.study.compare import compare
-from fewlabels.training.progress import Reporter
+from fewlabels.study import settings
 
 pytestmark = pytest.mark.medium
 
@@ -22,30 +19,15 @@ STRUCTURE = "autoencoder+structure:conv-32-64-64"
 TIMES = ("seconds", "pretrain_seconds", "transfer_seconds", "peak_memory_mb", "energy_joules")
 
 
-def compared(table: Path, out: Path, arms: tuple[str, ...]) -> dict[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(out.parent / "cache"))  # with looks of its own
-        patch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
-        patch.setattr(paces, "finetune_steps", lambda *_a, **_k: 5)
-        patch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
-        return compare(
-            DataOptions(str(table)),
-            arms=arms,
-            baseline="pixels",
-            labels=[4],
-            seeds=1,
-            pretraining_seeds=1,
-            budget="1280images",
-            device="cpu",
-            select="none",
-            out=out,
-            reporter=Reporter(quiet=True),
-        )
+ASKED = {"baseline": "pixels", "budget": "1280images", "select": "none"}
 
 
 @pytest.fixture(scope="module")
-def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return compared(table, tmp_path_factory.mktemp("counted") / "run", (*ARMS, STRUCTURE))
+def found(
+    compare_shortly: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("counted") / "run"
+    return compare_shortly(out, steps=5, arms=(*ARMS, STRUCTURE), **ASKED)
 
 
 def test_cells_add_up_what_the_plan_counted(found: dict[str, Any]) -> None:
@@ -86,10 +68,13 @@ def test_costs_are_in_the_schema(found: dict[str, Any]) -> None:
 
 
 def test_counting_changes_no_result(
-    table: Path, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compare_shortly: Callable[..., dict[str, Any]],
+    found: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(settings, "with_multiply_adds", lambda _task, _arms, steps: steps)
-    other = compared(table, tmp_path / "run", ARMS)
+    other = compare_shortly(tmp_path / "run", steps=5, arms=ARMS, **ASKED)
     assert {cell["multiply_adds"] for cell in other["cells"]} == {None}
     kept = [
         [

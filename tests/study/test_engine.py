@@ -14,11 +14,9 @@ import pytest
 from fewlabels.core.errors import DataError, DivergedError, UsageError
 from fewlabels.pipeline.task import DataOptions, Task, measure_pictures
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study import jobs, paces
-from fewlabels.study import plan as plan_module
+from fewlabels.study import jobs
 from fewlabels.study.arms import parse_arms
 from fewlabels.study.collect import gather
-from fewlabels.study.compare import compare
 from fewlabels.study.encoders import open_encoder
 from fewlabels.study.engine import compute_all
 from fewlabels.study.grid import Comparison
@@ -394,39 +392,29 @@ def test_a_run_has_no_budget_of_a_cell_for_a_long_scratch() -> None:
 
 
 def test_compare_from_beginning_to_end(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compare_shortly: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 5)
-    monkeypatch.setattr(paces, "finetune_steps", lambda *_a, **_k: 5)
-    monkeypatch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
-    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))  # and a ledger of its own
-    about: dict[str, Any] = {
-        "arms": ["scratch", "autoencoder+parameters", "scratch+long"],
-        "labels": [4],
-        "seeds": 2,
-        "pretraining_seeds": 1,
-        "budget": "20 steps",
-        "out": tmp_path / "run",
-        "reporter": Reporter(quiet=True),
-    }
-    plan = compare(DataOptions(str(table)), **about, dry_run=True)
-    assert not (tmp_path / "run").exists()
+    out = tmp_path / "run"
+    arms = ["scratch", "autoencoder+parameters", "scratch+long"]
+    about: dict[str, Any] = {"arms": arms, "budget": "20 steps", "seeds": 2}
+    plan = compare_shortly(out, steps=5, **about, dry_run=True)
+    assert not out.exists()
     assert plan["plan"][0]["stage"] == "pretrain autoencoder:tiny"
-    result = compare(DataOptions(str(table)), **about)
+    result = compare_shortly(out, steps=5, **about)
     assert result["primary"]["arm"] == "autoencoder+parameters"
     assert len(result["cells"]) == 6
     taken = {cell["arm"]: cell["steps"] for cell in result["cells"]}
     assert taken == {"scratch": 5, "autoencoder+parameters": 20, "scratch+long": 20}
-    assert result["best"]["name"] in about["arms"][:2]
+    assert result["best"]["name"] in arms[:2]
     assert result["looks_at_test"] == 1
-    run = RunFolder(tmp_path / "run")
+    run = RunFolder(out)
     assert run.is_finished()
     assert run.verify() == []
-    again = compare(DataOptions(str(table)), **about)
+    again = compare_shortly(out, steps=5, **about)
     assert again["already_done"] is True
     assert again["cells"] == result["cells"]
     with pytest.raises(UsageError, match="another configuration"):
-        compare(DataOptions(str(table)), **(about | {"seeds": 3}))
+        compare_shortly(out, steps=5, **(about | {"seeds": 3}))
 
 
 # ---- classes of unequal size -----------------------------------------------------------------

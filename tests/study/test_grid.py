@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-from sklearn.datasets import load_digits
 
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.study.grid import Comparison
@@ -16,12 +14,11 @@ from fewlabels.training.progress import Reporter
 QUIET = Reporter(quiet=True)
 
 
-def test_splits_with_more_labels_than_the_one_planned_with_have_their_cells(tmp_path: Path) -> None:
-    x, y = load_digits(n_class=4, return_X_y=True)
-    images = np.round(x[:400] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-    np.savez(tmp_path / "digits.npz", images=images, labels=y[:400].astype(str))
+def test_splits_with_more_labels_than_the_one_planned_with_have_their_cells(
+    write_digits: Callable[..., Path], tmp_path: Path
+) -> None:
     settings = Settings(("pixels", "scratch"), "pixels", seeds=4, pretraining_seeds=4)
-    task, arms = prepare(DataOptions(str(tmp_path / "digits.npz")), settings, QUIET)
+    task, arms = prepare(DataOptions(str(write_digits(400, classes=4))), settings, QUIET)
     units = lay_out(task, settings)
     planned = {str(n): 100 for n in label_counts(task, settings)}
     counts = {len(task.with_split(unit.split).dataset.visible(None, 0)) for unit in units}

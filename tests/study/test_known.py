@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from fewlabels.models.classifier import load_model, save_model
 from fewlabels.pipeline.pretrain import pretrain
@@ -19,11 +19,10 @@ from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.collect import gather
 from fewlabels.study.conclusion import conclude
-from fewlabels.study.engine import begin
 from fewlabels.study.grid import Comparison
 from fewlabels.study.known import of_pretrained
 from fewlabels.study.plan import Steps
-from fewlabels.study.settings import Settings, lay_out, prepare
+from fewlabels.study.settings import Settings, prepare
 from fewlabels.training.progress import Reporter
 
 pytestmark = pytest.mark.medium
@@ -33,18 +32,9 @@ STEPS = Steps({"autoencoder:tiny": 2, "simclr:tiny": 8}, {"40": 4}, {"40": 4}, {
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(write_digits: Callable[..., Path]) -> Path:
     """1,000 real digits, 600 of them to test on, so that harm is seen."""
-    x, y = load_digits(return_X_y=True)
-    chosen = np.random.default_rng(1).permutation(len(x))[:1_000]
-    place = tmp_path_factory.mktemp("digits") / "digits.npz"
-    np.savez(
-        place,
-        images=np.round(x[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8),
-        labels=y[chosen].astype(str),
-        splits=np.repeat(["train", "val", "test"], [360, 40, 600]),
-    )
-    return place
+    return write_digits(1_000, seed=1, splits=[360, 40, 600])
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +69,18 @@ def constant(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def comparison(
-    digits: Path, constant: Path, noise: Path, tmp_path_factory: pytest.TempPathFactory
+    start: Callable[..., Comparison],
+    digits: Path,
+    constant: Path,
+    noise: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Comparison:
     """Five arms that lose to pixels: one collapsed, one of noise, one of 2 steps, and two more."""
     trained = (f"{constant}+logistic", f"{noise}+logistic", "autoencoder+centroid")
     arms = ("pixels+spreading", *trained, "simclr+centroid", "random+centroid")
     settings = Settings(arms, arms[0], (4,), 5, 3, 0, "30 steps")
-    task, parsed = prepare(DataOptions(str(digits)), settings, QUIET)
-    units = lay_out(task, settings)
-    with RunFolder(tmp_path_factory.mktemp("compared") / "run") as run:
-        config = {"verb": "compare", "settings": asdict(settings)}
-        return begin(run, task, parsed, units, settings, lambda: STEPS, config, QUIET)
+    folder = tmp_path_factory.mktemp("compared") / "run"
+    return start(folder, with_settings=settings, data=digits, steps=STEPS)
 
 
 def verdicts(comparison: Comparison) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,12 @@ import numpy as np
 import pytest
 
 from fewlabels.pipeline.stages import finetune_method, new_backbone
-from fewlabels.pipeline.task import DataOptions, Task
+from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json
 from fewlabels.results.schema import validate
 from fewlabels.study import cells, paces
-from fewlabels.study import plan as plan_module
 from fewlabels.study.arms import parse_arm, parse_arms
-from fewlabels.study.compare import compare
 from fewlabels.study.paces import measure_costs
-from fewlabels.training.progress import Reporter
 from fewlabels.transfer.parameters import SCRATCH
 from fewlabels.transfer.unlabelled import FineTuneBoth, with_unlabelled
 
@@ -27,28 +25,19 @@ ARMS = ("scratch", "scratch+fixmatch", "scratch+pseudo", "autoencoder+pseudo", "
 
 
 @pytest.fixture(scope="module")
-def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(
+    compare_shortly: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("unlabelled") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(out.parent / "cache"))
-        patch.setattr(plan_module, "finetune_steps", lambda *_a, **_k: 3)
-        patch.setattr(plan_module, "unlabelled_steps", lambda **_k: 2)
-        patch.setattr(paces, "finetune_steps", lambda *_a, **_k: 3)
-        patch.setattr(paces, "unlabelled_steps", lambda **_k: 2)
-        patch.setattr(paces, "_finetune_pace", lambda *_: 0.001)
-        return compare(
-            DataOptions(str(table)),
-            arms=ARMS,
-            baseline="scratch",
-            labels=[4],
-            seeds=1,
-            pretraining_seeds=1,
-            budget="20steps",
-            device="cpu",
-            select="first",
-            out=out,
-            reporter=Reporter(quiet=True),
-        )
+    return compare_shortly(
+        out,
+        steps=3,
+        unlabelled=2,
+        arms=ARMS,
+        baseline="scratch",
+        budget="20steps",
+        select="first",
+    )
 
 
 def test_every_arm_gets_its_cells_and_its_row(found: dict[str, Any]) -> None:
