@@ -36,7 +36,7 @@ format: $(STAMP) ## let ruff format and fix what it can
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-types: $(STAMP) ## mypy, strict on src
+types: $(STAMP) ## mypy, strict on src and benchmarks
 	$(BIN)/mypy
 
 imports: $(STAMP) ## import contracts: which floor may import which

@@ -38,7 +38,17 @@ from fewlabels.evaluation.verdicts import Verdict, compare_arms, verdict_table
 
 COMMAND = "python benchmarks/aa.py"
 GIVEN = ("cifar10_cells.csv", "clothing_cells.csv", "aa_cells.csv")
-COLUMNS = ("kind", "data", "shots", "design", "apart", "pretraining", "draws", "splits", "images")
+COLUMNS: tuple[str, ...] = (
+    "kind",
+    "data",
+    "shots",
+    "design",
+    "apart",
+    "pretraining",
+    "draws",
+    "splits",
+    "images",
+)
 SAME = COLUMNS
 COLUMNS += ("trials", "rate", "low", "high", "promised", "planted", *MADE)
 FAMILY = 24  # verdicts at once, at most
@@ -151,8 +161,8 @@ def told(
     """Return a row with the rate and its binomial interval."""
     low, high = wilson(hits, trials)
     sys.stderr.write(f"{' '.join(map(str, about.values()))}: {hits / trials:.4f}\n")
-    rates = {"rate": hits / trials, "low": low, "high": high}
-    rates = {key: f"{value:.4f}" for key, value in rates.items()}
+    found = {"rate": hits / trials, "low": low, "high": high}
+    rates = {key: f"{value:.4f}" for key, value in found.items()}
     return {**about, "trials": trials, **rates, "promised": promised, "planted": planted}
 
 

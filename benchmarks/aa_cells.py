@@ -20,7 +20,15 @@ from typing import Any
 
 import fewlabels
 
-COLUMNS = ("arm", "shots", "split", "labels", "pretraining", "training", "accuracy")
+COLUMNS: tuple[str, ...] = (
+    "arm",
+    "shots",
+    "split",
+    "labels",
+    "pretraining",
+    "training",
+    "accuracy",
+)
 COLUMNS += ("pretrain_seconds", "transfer_seconds", "steps", "failed")
 
 

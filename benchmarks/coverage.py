@@ -27,7 +27,16 @@ from fewlabels.evaluation.intervals import Estimate, wilson
 from fewlabels.evaluation.variances import plus, quantile_of, two_way
 
 COMMAND = "python benchmarks/coverage.py"
-COLUMNS = ("kind", "design", "pretraining", "draws", "splits", "ratio", "images", "trials")
+COLUMNS: tuple[str, ...] = (
+    "kind",
+    "design",
+    "pretraining",
+    "draws",
+    "splits",
+    "ratio",
+    "images",
+    "trials",
+)
 COLUMNS += ("coverage", "low", "high", "width", *MADE)
 SAME = COLUMNS[:7]
 TRUTH = 0.03

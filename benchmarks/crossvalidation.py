@@ -24,7 +24,16 @@ from fewlabels.evaluation.cells import Key, cross_validation, model_mean
 from fewlabels.evaluation.intervals import Estimate, wilson
 
 COMMAND = "python benchmarks/crossvalidation.py"
-COLUMNS = ("arms", "alike", "images", "classes", "folds", "repeats", "encoders", "trials")
+COLUMNS: tuple[str, ...] = (
+    "arms",
+    "alike",
+    "images",
+    "classes",
+    "folds",
+    "repeats",
+    "encoders",
+    "trials",
+)
 COLUMNS += ("false_verdicts", "false_low", "false_high", "coverage", "low", "high", "width")
 COLUMNS += ("uncorrected", *MADE)
 SAME = COLUMNS[:7]

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ from fewlabels.core.types import Batch, Pictures
 from fewlabels.data.augment import POLICIES, augment
 from fewlabels.data.dataset import Dataset, open_dataset
 from fewlabels.data.loader import Batches
+from fewlabels.data.policies import Policy
 from fewlabels.methods import create_method, simclr
 from fewlabels.models.backbones import create_backbone
 from fewlabels.training.loop import Plan, default_bf16, fresh_seed, train
@@ -152,11 +154,13 @@ def _one_share(dataset: Dataset, steps: int = 12) -> tuple[float, float]:
     backbone = backbone.to(memory_format=torch.channels_last)
     method = create_method("simclr", backbone, pictures, POLICIES["natural"])
     batches = _Timed(dataset.store, dataset.rows("train"), 256, seed=0)
-    real, began = simclr.augment, [0.0, 0.0]
+    began = [0.0, 0.0]
 
-    def timed(*args: object, **settings: object) -> torch.Tensor:
+    def timed(
+        batch: Batch, pictures: Pictures, policy: Policy, *, seed: int, views: int
+    ) -> torch.Tensor:
         tick = time.perf_counter()
-        view: torch.Tensor = real(*args, **settings)  # type: ignore[arg-type]
+        view = augment(batch, pictures, policy, seed=seed, views=views)
         _Timed.spent += time.perf_counter() - tick
         return view
 
@@ -165,19 +169,17 @@ def _one_share(dataset: Dataset, steps: int = 12) -> tuple[float, float]:
             _Timed.spent, began[0] = 0.0, time.perf_counter()
         began[1] = time.perf_counter()
 
-    simclr.augment = timed  # type: ignore[assignment]
-    try:
-        plan = Plan(steps, seed=0, bf16=default_bf16(cpu, 32))
+    plan = Plan(steps, seed=0, bf16=default_bf16(cpu, 32))
+    with mock.patch.object(simclr, "augment", timed):
         train(method, batches, plan, device=cpu, watch=watch)
-    finally:
-        simclr.augment = real
     total = began[1] - began[0]
     return _Timed.spent / total, total / (steps - 2)
 
 
 def decode(record: Record, repeats: int) -> None:
     """Measure decoding all of CIFAR-10 into a fresh store, and opening it again."""
-    first, again = [], []
+    first: list[float] = []
+    again: list[float] = []
     for _ in range(repeats):
         with fresh_cache():
             for times in (first, again):

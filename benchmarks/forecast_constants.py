@@ -77,7 +77,8 @@ def fitted(sources: dict[str, list[Case]]) -> Prior:
 
     def unlikely(logs: np.ndarray) -> float:
         prior = Prior(*map(float, np.exp(logs)))
-        return -sum(np.mean([density(c, prior) for c in found]) for found in sources.values())
+        likely = [np.mean([density(case, prior) for case in found]) for found in sources.values()]
+        return -float(np.sum(likely))
 
     start = np.log([0.3, 0.2, 0.1])
     options = {"xatol": 0.02, "fatol": 0.01, "maxfev": 150}

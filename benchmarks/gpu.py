@@ -262,7 +262,11 @@ def pretrained(bench: Bench, seed: int) -> Start:
     method, watch = build(), clock.watch(chosen.method, steps)
     plan = Plan(steps, stream(seed, "pretrain"), task.bf16)
     trained = train(method, batches, plan, device=task.device, watch=watch)
-    cost = {"steps": steps, "images": trained.images_seen, "seconds": clock.spent - began}
+    cost: dict[str, Any] = {
+        "steps": steps,
+        "images": trained.images_seen,
+        "seconds": clock.spent - began,
+    }
     short = store.short_side
     save_model(place / "model", method.encoder, chosen.backbone, task.pictures, short_side=short)
     write_atomic(place / "cost.json", json.dumps(cost))  # last: then the encoder is whole

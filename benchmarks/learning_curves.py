@@ -70,7 +70,8 @@ def photos() -> Pair:
 def shrunk(images: np.ndarray, size: int) -> np.ndarray:
     """Return images averaged down to some size."""
     n, side = len(images), images.shape[1] // size
-    return images.reshape(n, size, side, size, side, -1).mean(axis=(2, 4))
+    means: np.ndarray = images.reshape(n, size, side, size, side, -1).mean(axis=(2, 4))
+    return means
 
 
 def gradients(images: np.ndarray) -> np.ndarray:

@@ -35,11 +35,27 @@ from fewlabels.training.progress import Reporter
 
 HERE = Path(__file__).parent
 # The smallest of each family. Inception's last map is a single cell below 128 pixels.
-BACKBONES = ("tiny", "conv-32-64-128", "conv-32-64-64", "resnet18", "vgg11_bn", "alexnet")
+BACKBONES: tuple[str, ...] = (
+    "tiny",
+    "conv-32-64-128",
+    "conv-32-64-64",
+    "resnet18",
+    "vgg11_bn",
+    "alexnet",
+)
 BACKBONES += ("inception_v3", "convnext_atto")
 # Most of the 120 million weights of VGG's dense layers are left out: no map is made of them.
 OPTIONS = {"vgg11_bn": {"mlp_ratio": 1 / 16}}
-COLUMNS = ("backbone", "image_size", "steps", "seed", "val_accuracy", "low", "high", "chance")
+COLUMNS: tuple[str, ...] = (
+    "backbone",
+    "image_size",
+    "steps",
+    "seed",
+    "val_accuracy",
+    "low",
+    "high",
+    "chance",
+)
 COLUMNS += ("map", "correlation", "limit", "images", "draws", "verdict")
 COLUMNS += ("train_seconds", "machine", "commit")
 

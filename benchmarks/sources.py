@@ -119,7 +119,16 @@ def write_sources(
 
 def write_verdicts(result: dict[str, Any], names: dict[str, str]) -> None:
     """Write every verdict against scratch."""
-    columns = ("arm", "baseline", "shots", "primary", "difference", "low", "high", "p_holm")
+    columns: tuple[str, ...] = (
+        "arm",
+        "baseline",
+        "shots",
+        "primary",
+        "difference",
+        "low",
+        "high",
+        "p_holm",
+    )
     columns += ("verdict", "detectable", "n")
     with (HERE / "sources_verdicts.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

@@ -76,7 +76,7 @@ def image_sd(table: np.ndarray, row: dict[str, str]) -> float:
     half, detectable = (float(row["high"]) - float(row["low"])) * 50, float(row["detectable"]) * 100
 
     def off(df: float) -> float:
-        return 1 + stats.t.ppf(0.8, df) / stats.t.ppf(0.975, df) - detectable / half
+        return float(1 + stats.t.ppf(0.8, df) / stats.t.ppf(0.975, df) - detectable / half)
 
     se = half / stats.t.ppf(0.975, optimize.brentq(off, 1.01, 1e4))
     if len(table) == 1:
@@ -84,7 +84,7 @@ def image_sd(table: np.ndarray, row: dict[str, str]) -> float:
     else:
         squares = mean_squares(table)
         own = max(squares[0] + squares[1] - squares[2], *squares)
-    return math.sqrt(max(0.0, se**2 - own / table.size) * TESTED["cifar10"])
+    return math.sqrt(max(0.0, float(se**2 - own / table.size)) * TESTED["cifar10"])
 
 
 def cifar10() -> list[dict[str, Any]]:
@@ -119,10 +119,10 @@ def digits(image: float) -> list[dict[str, Any]]:
         told = {"draws": parts.draws, "splits": parts.splits, "rest": 0.0, "image": image}
         found[shots].append(told | {"mean": float(np.mean(list(scores.values())))})
     rows = []
-    for shots, told in sorted(found.items()):
-        between = np.mean([one["splits"] ** 2 for one in told])
+    for shots, every in sorted(found.items()):
+        between = np.mean([one["splits"] ** 2 for one in every])
         left = math.sqrt(max(0.0, float(between) - image**2 / TESTED["digits"]))
-        rows.append(summed("digits", shots, [one | {"pretraining": left} for one in told]))
+        rows.append(summed("digits", shots, [one | {"pretraining": left} for one in every]))
     return rows
 
 

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from data_path import anonymous, fresh_cache, write_images
@@ -100,7 +101,7 @@ def streamed(folder: Path, steps: int, *, ahead: bool) -> dict[str, float]:
     """
     planning.DEFAULT_CAP = 0
     if not ahead:
-        Batches.ahead = lambda *_: None
+        mock.patch.object(Batches, "ahead", lambda *_: None).start()
     base, at_reads, peak, done = anonymous(), [], [0], threading.Event()
     read = StreamingStore.read
 
@@ -112,7 +113,7 @@ def streamed(folder: Path, steps: int, *, ahead: bool) -> dict[str, float]:
         while not done.wait(0.02):
             peak[0] = max(peak[0], anonymous() - base)
 
-    StreamingStore.read = noted
+    mock.patch.object(StreamingStore, "read", noted).start()  # this process does nothing else
     watcher = threading.Thread(target=sample)
     watcher.start()
     try:

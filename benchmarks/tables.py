@@ -23,7 +23,16 @@ from fewlabels.methods import LABELLED, METHODS
 
 HERE = Path(__file__).parent
 REPORTS = HERE.parent / "docs" / "reports"
-VERDICT = ("arm", "baseline", "shots", "metric", "primary", "difference", "low", "high")
+VERDICT: tuple[str, ...] = (
+    "arm",
+    "baseline",
+    "shots",
+    "metric",
+    "primary",
+    "difference",
+    "low",
+    "high",
+)
 VERDICT += ("p", "p_family", "p_holm", "verdict", "detectable", "n", "note")
 SPREADS = ("splits", "pretraining", "draws", "rest", "images")  # as sd_...
 
@@ -127,7 +136,15 @@ def export(result: dict[str, Any], name: str) -> None:
         "looks_at_test": result["looks_at_test"],
     }
     cells = [{**cell, **cell["streams"]} for cell in result["cells"]]
-    columns = ("arm", "shots", "split", "labels", "pretraining", "training", "accuracy")
+    columns: tuple[str, ...] = (
+        "arm",
+        "shots",
+        "split",
+        "labels",
+        "pretraining",
+        "training",
+        "accuracy",
+    )
     columns += ("balanced_accuracy", "f1_macro", "nll", "pretrain_seconds", "transfer_seconds")
     columns += ("steps", "images_seen", "peak_memory_mb", "failed")
     write(f"{name}_cells.csv", cells, columns, made)
