@@ -9,6 +9,7 @@ import pytest
 from fewlabels.core.errors import UsageError
 from fewlabels.methods import LABELLED, METHODS
 from fewlabels.study.arms import (
+    AUTO,
     DEFAULT_ARMS,
     FIXED_ORDER,
     LOSSES,
@@ -141,7 +142,7 @@ def test_a_comparison_needs_two_different_arms() -> None:
 def test_the_default_arms_are_sound() -> None:
     parsed = parse_arms(list(DEFAULT_ARMS))
     assert RECOMMENDED in DEFAULT_ARMS
-    assert set(FIXED_ORDER) == {*DEFAULT_ARMS, *NUMBER_ARMS}
+    assert set(FIXED_ORDER) == {AUTO, *DEFAULT_ARMS, *NUMBER_ARMS}
     assert {arm.start for arm in parsed} == {"scratch", "pixels", "random", "pretrained"}
     assert {arm.method for arm in parsed if arm.method} <= set(METHODS)
 

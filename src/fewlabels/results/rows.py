@@ -196,6 +196,17 @@ class Arm(Record):
     unlabelled: str | None = None
 
 
+class Recipe(Record):
+    """What the arm ``auto`` stands for at a number of labels, and why."""
+
+    shots: int
+    recipe: str
+    reason: str
+    evidence: list[str]
+    uncovered: str
+    conditions: dict[str, int | str]
+
+
 class Streams(Record):
     """The seeds of the four random streams of a cell."""
 

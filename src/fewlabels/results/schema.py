@@ -33,6 +33,7 @@ from fewlabels.results.rows import (
     Prediction,
     Quarantined,
     ReachRow,
+    Recipe,
     Record,
     SavingRow,
     Stopping,
@@ -188,6 +189,7 @@ class Comparison(Versioned):
     """Arms by shots by seeds, and the verdicts on them."""
 
     arms: list[Arm]
+    auto: list[Recipe] = Field(default_factory=list)
     cells: list[Cell]
     curves: list[Curve]
     verdicts: list[VerdictRow]

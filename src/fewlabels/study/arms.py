@@ -51,10 +51,12 @@ NUMBER_ARMS = (
     "simclr+parameters",
 )
 RECOMMENDED = "simclr+features"
+AUTO = "auto"
 
 # Where there are too few labels to choose by (1 to 3 a class), the first of these wins that
 # takes part. Developed on images carved out of training sets: docs/decisions/0003-defaults.md.
 FIXED_ORDER = (
+    AUTO,
     "simclr+features",
     "pixels+spreading",
     "simclr+parameters",
@@ -101,7 +103,8 @@ class Arm:
     ----------
     name : str
         As written by the user.
-    start : {"scratch", "pixels", "random", "pretrained", "given"}
+    start : {"scratch", "pixels", "random", "pretrained", "given", "auto"}
+        ``auto`` until the rules have chosen.
     method : str or None
         The pre-training method.
     backbone : str
@@ -123,6 +126,10 @@ class Arm:
         `fewlabels.transfer.unlabelled`.
     long : bool
         Whether it trains for the whole budget of a cell, not by the fixed rule.
+    recipe : str
+        The arm that ``auto`` stands for; empty for any other.
+    by_shots : mapping
+        What ``auto`` stands for by the number of labels; itself at the most of them.
     """
 
     name: str
@@ -137,6 +144,17 @@ class Arm:
     numeric: bool = False
     unlabelled: str = "none"
     long: bool = False
+    recipe: str = ""
+    by_shots: Mapping[int, Arm] = field(default_factory=dict, compare=False, repr=False)
+
+    def at(self, shots: int) -> Arm:
+        """Return the arm as it is at a number of labels."""
+        return self.by_shots.get(shots, self)
+
+    @property
+    def counted(self) -> str:
+        """Return the name under which what it computes is counted."""
+        return self.recipe or self.name
 
     @property
     def trains(self) -> bool:
@@ -152,6 +170,7 @@ class Arm:
         """Return the arm as a row of ``comparison.json``."""
         how = (_NUMBER_WORDS if self.numeric else _WORDS)[self.transfer]
         starts = {
+            AUTO: "chosen by the rules of auto",
             "scratch": "all weights trained from scratch on the labels",
             "pixels": f"raw pixels, {how.removeprefix('frozen features, ')}",
             "random": f"an untrained network: {how}",
@@ -169,10 +188,23 @@ class Arm:
             "source": self.source,
             "imbalance": self.imbalance,
             "unlabelled": self.unlabelled,
-            "description": starts[self.start]
+            "description": _stands_for(self)
+            or starts[self.start]
             + _LOSS_WORDS[self.unlabelled]
             + (", for the whole budget" if self.long else ""),
         }
+
+
+def _stands_for(arm: Arm) -> str:
+    """Return what ``auto`` stands for, in words; nothing for another arm."""
+    by_recipe: dict[str, list[int]] = {}
+    for shots, kind in sorted(arm.by_shots.items()):
+        by_recipe.setdefault(kind.recipe, []).append(shots)
+    parts = [
+        f"{recipe} at {', '.join(str(n or 'all') for n in shots)} labels"
+        for recipe, shots in by_recipe.items()
+    ]
+    return f"chosen by rule: {'; '.join(parts)}" if parts else ""
 
 
 def default_arms(target: str | None) -> tuple[str, ...]:
@@ -183,8 +215,8 @@ def default_arms(target: str | None) -> tuple[str, ...]:
 def headline(arms: Sequence[Arm], baseline: str) -> str:
     """Return the arm whose verdict is declared before a comparison.
 
-    The recommended one where it takes part, else the first whose start was trained: whether an
-    untrained start beats the baseline is never the question.
+    ``auto`` where it takes part, or the recommended one, else the first whose start was trained:
+    whether an untrained start beats the baseline is never the question.
 
     Examples
     --------
@@ -192,7 +224,9 @@ def headline(arms: Sequence[Arm], baseline: str) -> str:
     >>> headline(arms, "scratch"), headline(arms[:2], "scratch")
     ('autoencoder+features', 'pixels')
     """
-    others = [arm for arm in arms if arm.name != baseline]
+    others = [arm for arm in arms if arm.name != baseline] or list(arms)
+    if AUTO in [arm.name for arm in others]:
+        return AUTO
     trained = [arm.name for arm in others if arm.start in ("pretrained", "given")]
     return RECOMMENDED if RECOMMENDED in trained else [*trained, others[0].name][0]
 
@@ -216,6 +250,12 @@ def announced(declared: Mapping[str, Any], labels: str) -> str:
     return f"declared before the run: {rivals} at {labels}, by {declared['metric']}"
 
 
+def variants(arms: Sequence[Arm]) -> list[Arm]:
+    """Return every arm as it is at some number of labels, each once."""
+    every = [kind for arm in arms for kind in (arm.by_shots.values() or (arm,))]
+    return list(dict.fromkeys(every))
+
+
 def arm_of_numbers(arm: Arm) -> Arm:
     """Return an arm as it is where a number is predicted.
 
@@ -227,6 +267,12 @@ def arm_of_numbers(arm: Arm) -> Arm:
     known = ("parameters", "structure", *REGRESSORS)
     # Said by nobody: what pixels are by default.
     transfer = "ridge" if arm.name.strip() == "pixels" else arm.transfer
+    if arm.start == AUTO:
+        raise UsageError(
+            "usage.arm",
+            "the rules of 'auto' are about classes, and a number is to be predicted",
+            f"one of: {', '.join(NUMBER_ARMS)}",
+        )
     if transfer not in known or arm.unlabelled != "none":
         transfer = transfer if arm.unlabelled == "none" else arm.unlabelled
         raise UsageError(
@@ -240,11 +286,11 @@ def arm_of_numbers(arm: Arm) -> Arm:
 def parse_arm(text: str) -> Arm:
     """Read an arm as users write it.
 
-    ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run folder or
-    published weights, ``START+transfer``; a file may say what it is of, ``FILE:backbone+transfer``.
-    The transfer ``structure`` may name the network that
-    weights are carried into, as in ``START+structure:tiny``. An unlabelled loss in the place of
-    the transfer trains parameters on unlabelled images as well, as in ``scratch+fixmatch``.
+    ``auto``, ``scratch``, ``pixels``, ``random``, ``method[:backbone]+transfer`` or, from a run
+    folder or published weights, ``START+transfer``; a file may say what it is of,
+    ``FILE:backbone+transfer``. The transfer ``structure`` may name the network that weights are
+    carried into, as in ``START+structure:tiny``. An unlabelled loss in the place of the transfer
+    trains parameters on unlabelled images as well, as in ``scratch+fixmatch``.
     ``scratch+long`` trains for the whole budget of a cell.
 
     Raises
@@ -282,6 +328,8 @@ def _arm(text: str, start: str, transfer: str, into: str) -> Arm:
     method, _, backbone = start.partition(":")
     if text.strip() == "mean":
         return Arm("mean", "pixels", None, "pixels", "mean")
+    if text.strip() == AUTO:
+        return Arm(AUTO, AUTO, None, "auto", "features")
     if method in ("scratch", "pixels", "random"):
         return _untrained_arm(text, method, backbone, transfer)
     if method in LABELLED:
@@ -337,13 +385,15 @@ def _untrained_arm(text: str, start: str, backbone: str, transfer: str) -> Arm:
     return Arm(text, "pixels", None, "pixels", transfer or "logistic")
 
 
-def parse_arms(names: list[str], *, target: str | None = None) -> list[Arm]:
+def parse_arms(names: list[str], *, target: str | None = None, alone: bool = False) -> list[Arm]:
     """Read the arms of a comparison.
 
     Parameters
     ----------
     target : str, optional
         The number that they predict; classes by default.
+    alone : bool
+        One is enough: it is scored and compared with nothing.
 
     Raises
     ------
@@ -352,7 +402,7 @@ def parse_arms(names: list[str], *, target: str | None = None) -> list[Arm]:
     """
     if len(set(names)) < len(names):
         raise UsageError("usage.arms", f"an arm is named twice in {', '.join(names)}")
-    if len(names) < 2:
+    if len(names) < 2 and not alone:
         raise UsageError("usage.arms", "a comparison needs two arms or more")
     arms = [parse_arm(name) for name in names]
     if target is not None:

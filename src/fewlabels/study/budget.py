@@ -10,7 +10,7 @@ from fewlabels.core.errors import UsageError
 from fewlabels.evaluation.folds import FOLDS
 from fewlabels.pipeline.stages import finetune_steps, unlabelled_steps
 from fewlabels.pipeline.task import Task
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, variants
 from fewlabels.study.folding import count_encoders, images_of
 from fewlabels.study.paces import Costs, backbone_of, pace_name
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit
@@ -57,17 +57,19 @@ def share_out(
         So little is left that nothing would be learned.
     """
     seconds *= 1 - CLOSING
-    starts = {(a.method, backbone_of(a, task)) for a in arms if a.start != "pixels"}
+    kinds = variants(arms)
+    starts = {(a.method, backbone_of(a, task)) for a in kinds if a.start != "pixels"}
     pairs = [pair for pair in starts if pair[0]]
     pretrainings = count_encoders(units) * len(pairs)
     fixed = len(units) * sum(costs.extraction.get(name, 0.0) for _, name in starts)
-    fixed += sum(_fit_seconds(task, a, units, settings, costs) for a in arms if not a.trains)
-    trained = sum(_fit_seconds(task, a, units, settings, costs) for a in arms if a.trains)
+    fits = [(arm.at(n), n) for arm in arms for n in settings.labels or (OWN_LABELS,)]
+    fixed += sum(_fit_seconds(task, a, n, units, costs) for a, n in fits if not a.trains)
+    trained = sum(_fit_seconds(task, a, n, units, costs) for a, n in fits if a.trains)
     trained += _refit_seconds(task, arms, settings, costs)
     room = FITS_AT_MOST * seconds - fixed
     if trained > room:
         costs = replace(costs, share=max(0.0, room / trained))
-    trains = any(a.trains and a.method for a in arms)
+    trains = any(a.trains and a.method for a in kinds)
     transfers = [costs.transfer(name, trains=trains) for _, name in pairs]
     left = (seconds - fixed - costs.share * trained) / max(1, count_encoders(units))
     cell = (left + sum(transfers)) / max(1, len(pairs))
@@ -83,27 +85,23 @@ def share_out(
     return Shares(costs, cell)
 
 
-def _fit_seconds(
-    task: Task, arm: Arm, units: Sequence[Unit], settings: Settings, costs: Costs
-) -> float:
-    """Return the seconds of all fits of an arm: its cells, and the folds of the choice."""
-    total = 0.0
+def _fit_seconds(task: Task, arm: Arm, shots: int, units: Sequence[Unit], costs: Costs) -> float:
+    """Return the seconds of an arm's fits at a number of labels: cells, and folds of the choice."""
     draws = {(u.split, d) for u in units for d in u.draws}
     cells = sum(len(u.draws) for u in units) if arm.start != "scratch" else len(draws)
-    for shots in settings.labels or (OWN_LABELS,):
-        count = label_count(task, shots)
-        each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
-        if arm.trains:
-            each = _steps(task, arm, count) * costs.fit(arm, task)
-        folds = FOLDS if task.goal.can_choose(count) else 0
-        total += each * (cells + folds)
-    return total
+    count = label_count(task, shots)
+    each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
+    if arm.trains:
+        each = _steps(task, arm, count) * costs.fit(arm, task)
+    folds = FOLDS if task.goal.can_choose(count) else 0
+    return each * (cells + folds)
 
 
 def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: Costs) -> float:
     """Return the seconds of fitting the chosen arm once more, were it the dearest."""
-    most = max(label_count(task, shots) for shots in settings.labels or (OWN_LABELS,))
-    fits = [_steps(task, arm, most) * costs.fit(arm, task) for arm in arms if arm.trains]
+    shots = max(settings.labels or (OWN_LABELS,))
+    most, kinds = label_count(task, shots), [arm.at(shots) for arm in arms]
+    fits = [_steps(task, arm, most) * costs.fit(arm, task) for arm in kinds if arm.trains]
     return max(fits, default=HEAD_SECONDS)
 
 
@@ -135,7 +133,7 @@ def dry_plan(
         total += seconds * times
     for arm in arms:
         for shots in settings.labels or (OWN_LABELS,):
-            rows.append(_arm_row(task, arm, shots, units, steps))
+            rows.append(_arm_row(task, arm.at(shots), shots, units, steps))
             total += rows[-1]["seconds"]
     disk = len(steps.pretrain) * times * 8 + len(rows) * images_of(task)[1] / 1e5
     return {
@@ -161,7 +159,7 @@ def _arm_row(
         "stage": f"{arm.name} at {shots or 'all'} labels",
         "steps": each,
         "seconds": cells * (each * pace if arm.trains else 0.1),
-        "note": f"{cells} cells",
+        "note": f"{cells} cells" + (arm.recipe and f" of {arm.recipe}"),
     }
 
 

@@ -98,7 +98,7 @@ def fit(
 
 def _counted(arm: Arm, steps: Steps, trained: Trained) -> Cost:
     """Return what was counted of a fine-tune; its seconds are those of the fit around it."""
-    each = steps.multiply_adds.get(f"step:{arm.name}")
+    each = steps.multiply_adds.get(f"step:{arm.counted}")
     adds = None if each is None else each * trained.steps
     return Cost(trained.steps, trained.images_seen, multiply_adds=adds)
 

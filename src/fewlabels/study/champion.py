@@ -37,7 +37,7 @@ def crown(run: RunFolder, comparison: Comparison, reporter: Reporter) -> dict[st
     if not chosen:
         return None
     reporter.say(f"best at {shots or 'all'} labels: {chosen[0]['name']} ({chosen[0]['reason']})")
-    arm = next(a for a in comparison.arms if a.name == chosen[0]["name"])
+    arm = next(a for a in comparison.arms if a.name == chosen[0]["name"]).at(shots)
     unit, draw = comparison.units[0], comparison.units[0].draws[0]
     task = comparison.own(unit)
     if comparison.task.dataset.folds:  # what was measured on folds is fitted to all labels

@@ -13,7 +13,7 @@ import numpy as np
 from fewlabels.core.errors import ModelError, UsageError
 from fewlabels.results.files import read_json, replacing, to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, variants
 from fewlabels.study.cells import load_cell, read_cell
 from fewlabels.study.encoders import RESULT, encoder_place, start_key, warning_of
 from fewlabels.study.grid import Comparison, PlannedCell, PlannedChoice
@@ -41,7 +41,7 @@ def _encoder_warnings(comparison: Comparison) -> list[str]:
     for unit in comparison.units:
         task = comparison.own(unit)
         by_start: dict[str, Arm] = {}
-        for arm in comparison.arms:
+        for arm in variants(comparison.arms):
             by_start.setdefault(start_key(arm, task), arm)
         for arm in by_start.values():
             warning = warning_of(comparison.folder, arm, task, unit)

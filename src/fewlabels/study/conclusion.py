@@ -13,6 +13,7 @@ from fewlabels.results.files import read_json
 from fewlabels.results.ledger import look
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
+from fewlabels.study.auto import told
 from fewlabels.study.copies import without_copies
 from fewlabels.study.folding import count_encoders, images_of, reason
 from fewlabels.study.grid import Comparison
@@ -46,6 +47,7 @@ def conclude(run: RunFolder, comparison: Comparison, command: str) -> dict[str, 
         "command": command,
         "declared": comparison.declared,
         "arms": [arm.describe() for arm in comparison.arms],
+        "auto": told(comparison.steps.recipes),
         "cells": comparison.cells,
         "missing": comparison.missing,
         **found,
@@ -98,12 +100,13 @@ def _looks(run: RunFolder, comparison: Comparison) -> int | None:
 def _pretraining_seconds(comparison: Comparison) -> float:
     """Return the seconds of all pre-trainings, each counted once."""
     sharing = {unit.split for unit in comparison.units if unit.shared}
+    arms = {arm.name: arm for arm in comparison.arms}
     seen: dict[tuple[Any, ...], float] = {}
     for cell in comparison.cells:
         if not cell["failed"] and cell["pretrain_seconds"]:
             streams = cell["streams"]
             split = "all" if streams["split"] in sharing else streams["split"]
-            method = cell["arm"].partition("+")[0]
+            method = arms[cell["arm"]].at(cell["shots"]).counted.partition("+")[0]
             seen[method, split, streams["pretraining"]] = cell["pretrain_seconds"]
     return sum(seen.values())
 

@@ -9,7 +9,7 @@ from fewlabels.core.types import Backbone
 from fewlabels.pipeline.counting import feature_adds, finetuning_adds, pretraining_adds
 from fewlabels.pipeline.stages import PretrainPlan, new_backbone
 from fewlabels.pipeline.task import Task, pick_backbone
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, variants
 from fewlabels.study.plan import Steps
 from fewlabels.transfer.parameters import SCRATCH
 from fewlabels.transfer.unlabelled import with_unlabelled
@@ -29,16 +29,16 @@ def with_multiply_adds(task: Task, arms: Sequence[Arm], steps: Steps) -> Steps:
         found[f"pretrain:{pair}"] = pretraining_adds(task, plan)
     images: dict[str, int] = {}
     fits: dict[str, int] = {}
-    for arm in arms:
+    for arm in variants(arms):
         start = arm.source or pick_backbone(arm.backbone, task)
         if start not in images:
             images[start] = feature_adds(arm.given.task if arm.given else task, _start(task, arm))
-        found[f"image:{arm.name}"] = images[start]
+        found[f"image:{arm.counted}"] = images[start]
         if arm.trains:
             network = f"{arm.into or start}+{arm.unlabelled}"
             if network not in fits:
                 fits[network] = _step(task, arm)
-            found[f"step:{arm.name}"] = fits[network]
+            found[f"step:{arm.counted}"] = fits[network]
     return replace(steps, multiply_adds=found)
 
 

@@ -178,7 +178,7 @@ def load_encoder(
         learn = functools.partial(of_pretrained, task, backbone, rank, seen)
     else:
         backbone = new_backbone(task, name, unit.pretraining)
-    adds = steps.multiply_adds.get(f"image:{arm.name}")
+    adds = steps.multiply_adds.get(f"image:{arm.counted}")
     return Encoder(task, name, backbone, labelled, cost, adds, warning=warning, learn=learn)
 
 

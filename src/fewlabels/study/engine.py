@@ -15,6 +15,7 @@ from fewlabels.pipeline.task import DataOptions, Task, find_device
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import Arm, announced
+from fewlabels.study.auto import with_recipes
 from fewlabels.study.collect import gather
 from fewlabels.study.grid import Comparison
 from fewlabels.study.jobs import forget_failures
@@ -79,6 +80,7 @@ def plan(
     kept = run.path / PLAN
     steps = Steps(**read_json(kept)) if kept.exists() else settle()
     run.write_json(PLAN, asdict(steps))
+    arms = with_recipes(arms, steps.recipes, settings)
     comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
     declared = comparison.declared
     reporter.say(announced(declared, task.goal.said(declared["shots"])))
@@ -142,6 +144,7 @@ def reopen(
             "the same files as there, at any path",
         )
     steps = Steps(**read_json(folder / PLAN))
+    arms = with_recipes(arms, steps.recipes, settings)
     return Comparison(task, settings, arms, lay_out(task, settings), steps, folder, reporter)
 
 

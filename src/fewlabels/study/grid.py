@@ -216,11 +216,13 @@ def _cells(comparison: Comparison) -> Iterator[tuple[Place, PlannedCell]]:
         if id(task) not in keys:
             keys[id(task)] = data_key(task)
         for shots, draw in itertools.product(comparison.shots, unit.draws):
-            streams, steps = _streams(arm, shots, unit, draw), _steps(comparison, arm, task, shots)
+            kind = arm.at(shots)
+            streams = _streams(kind, shots, unit, draw)
+            steps = _steps(comparison, kind, task, shots)
             name = cell_id(
-                task, keys[id(task)], arm, shots, streams, steps, weights=weights[arm.name]
+                task, keys[id(task)], kind, shots, streams, steps, weights=weights[arm.name]
             )
-            yield (unit, draw, shots, arm.name), PlannedCell(name, arm, shots, unit, streams)
+            yield (unit, draw, shots, arm.name), PlannedCell(name, kind, shots, unit, streams)
 
 
 def _digest(arm: Arm) -> str:

@@ -15,6 +15,7 @@ from fewlabels.pipeline.verbs import pretrain
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.study.arms import RECOMMENDED, Arm, default_arms
+from fewlabels.study.auto import settle_auto, with_recipes
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
 from fewlabels.study.conclusion import conclude
@@ -113,11 +114,16 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     units = lay_out(task, opened)
 
     def settle() -> Steps:
+        return settle_auto(task, parsed, opened, settle_arms, reporter)
+
+    def settle_arms(kinds: Sequence[Arm]) -> Steps:
         left = whole.value - (time.perf_counter() - began)
-        return _run_plan(task, parsed, units, opened, left, reporter)
+        return _run_plan(task, kinds, units, opened, left, reporter)
 
     if dry_run:
-        return dry_plan(task, parsed, units, opened, settle())
+        steps = settle()
+        parsed = with_recipes(parsed, steps.recipes, opened)
+        return dry_plan(task, parsed, units, opened, steps)
     with RunFolder(out or default_folder("run", task.dataset.name, config)) as folder:
         refuse_unfinished(folder, resume)
         comparison = begin(folder, task, parsed, units, opened, settle, config, reporter)
@@ -203,7 +209,7 @@ def demo(
 
 def _run_plan(
     task: Task,
-    arms: list[Arm],
+    arms: Sequence[Arm],
     units: list[Unit],
     settings: Settings,
     seconds: float,

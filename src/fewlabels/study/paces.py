@@ -14,7 +14,7 @@ from fewlabels.pipeline.stages import (
     unlabelled_steps,
 )
 from fewlabels.pipeline.task import Task, pick_backbone
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, variants
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
 from fewlabels.transfer.unlabelled import with_unlabelled
 
@@ -64,6 +64,7 @@ class Costs:
 
 def measure_costs(task: Task, arms: Sequence[Arm], labels: Sequence[int]) -> Costs:
     """Time a few steps of each kind of transfer on every backbone that takes part."""
+    arms = variants(arms)
     extracted: dict[str, float] = {}
     for start, seen, name in _networks(task, [arm for arm in arms if arm.start != "pixels"]):
         if start == name:

@@ -20,7 +20,7 @@ from fewlabels.pipeline.stages import (
     unlabelled_steps,
 )
 from fewlabels.pipeline.task import Task, pick_backbone
-from fewlabels.study.arms import Arm
+from fewlabels.study.arms import Arm, variants
 from fewlabels.study.paces import Costs, backbone_of, pace_name, step_images
 from fewlabels.training.durations import Duration
 from fewlabels.transfer.parameters import PRETRAINED, SCRATCH
@@ -115,6 +115,8 @@ class Steps:
         in ``finetune+fixmatch``.
     most : dict
         Steps that the budget of a cell holds, by `fit_name`.
+    recipes : dict
+        What the arm ``auto`` stands for, by number of labels (as text): see `fewlabels.study.auto`.
     """
 
     pretrain: dict[str, int]
@@ -124,6 +126,7 @@ class Steps:
     multiply_adds: dict[str, int] = field(default_factory=dict)
     unlabelled: dict[str, int] = field(default_factory=dict)
     most: dict[str, int] = field(default_factory=dict)
+    recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def of(self, arm: Arm, labels: int, task: Task) -> int:
         """Return the steps of an arm's fine-tune on so many labelled images.
@@ -186,7 +189,7 @@ def settle_steps(task: Task, arms: Sequence[Arm], costs: Costs, budget: Duration
     UsageError
         The budget leaves too little for pre-training, or is less than one batch.
     """
-    asked = str(budget)
+    arms, asked = variants(arms), str(budget)
     if budget.unit == "epochs":
         budget = Duration(float(int(budget.value * len(task.dataset.rows("train")))), "images")
         asked = f"{asked} ({budget})"

@@ -46,7 +46,7 @@ class Reasons:
             row["reason"] = self._reason(row, table)
 
     def _reason(self, row: Facts, table: Sequence[Facts]) -> Found | None:
-        arm = next((arm for arm in self.arms if arm.name == row["arm"]), None)
+        arm = next((arm.at(row["shots"]) for arm in self.arms if arm.name == row["arm"]), None)
         pretrained = arm is not None and arm.start in ("pretrained", "given")
         if arm is None or row["verdict"] != "hurts" or not pretrained:
             return None
@@ -74,7 +74,9 @@ class Reasons:
             for other in table
             if (other["baseline"], other["shots"]) == (row["baseline"], row["shots"])
         }
-        alike = [one.name for one in self.arms if one is not arm and _start(one) == _start(arm)]
+        alike = [
+            one.name for one in self.arms if one.name != arm.name and _start(one) == _start(arm)
+        ]
         rivals = [name for name in alike if known.get(name, "hurts") != "hurts"]
         return [self._judged(name, row) for name in rivals]
 

@@ -18,6 +18,7 @@ from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.study.arms import Arm
+from fewlabels.study.auto import settle_auto, with_recipes
 from fewlabels.study.budget import dry_plan
 from fewlabels.study.cells import read_cell
 from fewlabels.study.champion import crown
@@ -26,6 +27,7 @@ from fewlabels.study.conclusion import conclude
 from fewlabels.study.engine import PLAN, compute_all, config_of, plan, reopen
 from fewlabels.study.grid import Comparison, PlannedCell
 from fewlabels.study.jobs import forget_failures, is_done, jobs_of
+from fewlabels.study.plan import Steps
 from fewlabels.study.settings import Settings, cell_plan, lay_out, prepare
 from fewlabels.study.work import compute
 from fewlabels.study.workers import compute_with_workers
@@ -73,6 +75,13 @@ class Request:
         """Return the folder that was named, or else one for these data."""
         return self.out or default_folder("compare", task.dataset.name, self.config)
 
+    def settled(self, task: Task, arms: Sequence[Arm]) -> Steps:
+        """Return the steps of the comparison, and what ``auto`` stands for."""
+        settings = self.settings
+        return settle_auto(
+            task, arms, settings, lambda kinds: cell_plan(task, kinds, settings), self.reporter
+        )
+
     def planned(self, run: RunFolder, task: Task, arms: list[Arm]) -> Comparison:
         """Return the comparison, its plan settled or read in an open folder."""
         refuse_unfinished(run, self.resume)
@@ -84,7 +93,7 @@ class Request:
             arms,
             units,
             settings,
-            lambda: cell_plan(task, arms, settings),
+            lambda: self.settled(task, arms),
             self.config,
             self.reporter,
         )
@@ -98,7 +107,9 @@ def do_all(request: Request, *, dry_run: bool, workers: int) -> dict[str, Any]:
     task, arms = prepare(request.options, settings, reporter)
     if dry_run:
         units = lay_out(task, settings)
-        return dry_plan(task, arms, units, settings, cell_plan(task, arms, settings))
+        steps = request.settled(task, arms)
+        arms = with_recipes(arms, steps.recipes, settings)
+        return dry_plan(task, arms, units, settings, steps)
     with RunFolder(request.place(task)) as run:
         comparison = request.planned(run, task, arms)
         if workers > 1:
