@@ -339,6 +339,12 @@ def test_lists_reach_the_library(library: Library) -> None:
     assert "baseline" not in library.settings
 
 
+def test_a_recipe_reaches_the_library(library: Library) -> None:
+    assert main(["run", "digits", "--recipe", "auto"]) == 0
+    assert library.settings["recipe"] == "auto"
+    assert not {"arms", "baseline", "seeds"} & set(library.settings)
+
+
 def test_finetune_starts_from(library: Library) -> None:
     assert main(["finetune", "digits", "--from", "runs/x", "--transfer", "features"]) == 0
     assert library.settings["start"] == "runs/x"
@@ -520,6 +526,19 @@ def test_harm_is_printed_with_its_likely_reason(
     others = [line for line in lines if "loses to raw pixels" in line]
     assert len(others) == 1
     assert others[0].endswith(said)
+
+
+def test_what_auto_stands_for_is_printed_with_its_reason(
+    library: Library, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"recipe": "scratch", "reason": "too little time", "uncovered": ""}
+    rows = [{"shots": 1, **row}, {"shots": 4, **row}]
+    rows += [{"shots": 25, **row, "recipe": "pixels", "uncovered": "no committed table"}]
+    library.answers["compare"] = COMPARED | {"auto": rows}
+    assert main(["compare", "digits"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "auto is scratch at 1, 4 labels: too little time." in lines
+    assert "auto is pixels at 25 labels: too little time (no committed table)." in lines
 
 
 def test_a_plan_has_no_table(library: Library, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+import fewlabels
 from fewlabels.core.errors import UsageError
 from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.results.files import read_json
 from fewlabels.results.rows import Recipe
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.study import main_job
 from fewlabels.study.arms import Arm, headline, parse_arm, parse_arms, variants
 from fewlabels.study.auto import settle_auto, told, with_recipes
 from fewlabels.study.conclusion import conclude
@@ -215,3 +217,59 @@ def test_pretraining_is_counted_once_where_auto_shares_it(
     }
     transfers = sum(row["transfer_seconds"] for row in result["cells"])
     assert result["seconds"] == pytest.approx(transfers + sum(seeds.values()))
+
+
+# ---- one classifier ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planner(monkeypatch: pytest.MonkeyPatch) -> Planner:
+    """The main job's plan takes no time, and leaves none for pre-training."""
+    found = Planner(None, 300)
+    monkeypatch.setattr(main_job, "_run_plan", lambda _task, arms, *_: (found(arms), 1.0))
+    return found
+
+
+@pytest.mark.usefixtures("planner")
+def test_a_run_with_a_recipe_makes_one_scored_classifier(table: Path, tmp_path: Path) -> None:
+    about: dict[str, Any] = {"recipe": "auto", "labels": 4, "out": tmp_path / "run"}
+    result = fewlabels.run(str(table), **about)
+    assert result["recipe"]["recipe"] == "pixels+spreading"
+    assert result["recipe"]["shots"] == 4
+    assert result["best"] == "auto"
+    assert len(result["compare"]["cells"]) == 1
+    assert result["test"]["accuracy"]["low"] > 0.5
+    assert result["test"]["accuracy"]["value"] == result["compare"]["cells"][0]["accuracy"]
+    # Nothing is held out to choose by, and nothing is claimed that was not compared.
+    assert result["compare"]["choices"][0]["candidates"] == []
+    assert (result["compare"]["primary"], result["compare"]["verdicts"]) == (None, [])
+    assert (tmp_path / "run" / "model" / "config.json").exists()
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "compared with nothing" in page
+    assert result["recipe"]["reason"] in page
+    assert fewlabels.run(str(table), **about)["already_done"]
+
+
+@pytest.mark.usefixtures("planner")
+def test_a_dry_run_tells_what_auto_would_be(table: Path) -> None:
+    plan = fewlabels.run(str(table), recipe="auto", labels=4, dry_run=True)
+    assert [row["stage"] for row in plan["plan"]] == ["auto at 4 labels"]
+    assert plan["plan"][0]["note"] == "1 cells of pixels+spreading"
+    assert "compared with nothing" in plan["precision"]["said"]
+
+
+def test_a_recipe_may_be_any_arm(table: Path, planner: Planner, tmp_path: Path) -> None:
+    result = fewlabels.run(str(table), recipe="pixels", labels=1, out=tmp_path)
+    assert (result["recipe"], result["best"]) == (None, "pixels")
+    assert planner.asked == [["pixels"]]
+
+
+@pytest.mark.parametrize("beside", [{"arms": ["scratch", "pixels"]}, {"baseline": "scratch"}])
+def test_a_recipe_beside_arms_is_refused(table: Path, beside: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="one classifier"):
+        fewlabels.run(str(table), recipe="auto", **beside)
+
+
+def test_a_comparison_of_one_arm_is_still_refused(table: Path) -> None:
+    with pytest.raises(UsageError, match="two arms or more"):
+        fewlabels.compare(str(table), arms=["auto"], baseline="auto")

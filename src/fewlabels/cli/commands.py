@@ -14,7 +14,10 @@ from fewlabels.cli.job import Job
 
 VERBS: dict[Callable[..., Job], tuple[str, ...]] = {
     studies.demo: ("fewlabels demo", "fewlabels demo --labels 1,4 --out runs/demo"),
-    studies.run: ("fewlabels run photos/ --labels 25 --budget 10m",),
+    studies.run: (
+        "fewlabels run photos/ --labels 25 --budget 10m",
+        "fewlabels run photos/ --recipe auto --budget 10m",
+    ),
     stages.inspect: (
         "fewlabels inspect photos/",
         "fewlabels inspect photos.zip",

@@ -199,11 +199,19 @@ Arms = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="What competes: scratch, pixels, random, method[:backbone]+transfer, as in "
+        help="What competes: auto, scratch, pixels, random, method[:backbone]+transfer, as in "
         "simclr+features, or a run folder or timm name with a transfer, as in "
         "runs/source+features; an unlabelled loss is a transfer too, as in scratch+fixmatch; "
         "scratch+long trains for the whole budget. "
         "Default: the eight of docs/getting-started.md.",
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Make one classifier with the whole budget and compare it with nothing: auto, chosen "
+        "by rules that say why, or the name of an arm.",
     ),
 ]
 Baseline = Annotated[

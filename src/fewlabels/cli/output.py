@@ -331,7 +331,7 @@ def _known(near: Record) -> str:
 
 def show_comparison(result: Record) -> None:
     """Print the verdict, the table of arms, the chosen arm and where the page is."""
-    from fewlabels.report.findings import Comparison, headline, tested
+    from fewlabels.report.findings import Comparison, by_rule, headline, tested
 
     if result.get("kind") == "pretrain":  # the main job without a label
         show_training(result)
@@ -343,7 +343,7 @@ def show_comparison(result: Record) -> None:
     for text in (top["sentence"], top["reason"], top["detail"], top["seen"]):
         if text:
             _say(text)
-    for text in tested(found, "hurts"):
+    for text in [*by_rule(found), *tested(found, "hurts")]:
         _say(text)
     _say()
     _arms(found)

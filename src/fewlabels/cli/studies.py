@@ -21,11 +21,12 @@ def run(  # noqa: PLR0913 - one parameter a flag
     budget: Annotated[
         str, typer.Option(metavar="TIME", help="Of the whole command, files to report: 90s, 10m.")
     ] = "10m",
+    recipe: flag.Recipe = None,
     arms: flag.Arms = None,
     baseline: flag.Baseline = None,
     seeds: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Draws of labels. Default: 3."),
+        typer.Option(min=1, metavar="N", help="Draws of labels. Default: 3; with --recipe 1."),
     ] = None,
     seed: flag.Seed = 0,
     metric: flag.Metric = None,
@@ -52,6 +53,9 @@ def run(  # noqa: PLR0913 - one parameter a flag
     Looks at the data, pre-trains on all training images, transfers to the few labels, compares
     with training from scratch and with plain baselines on held-out images, and writes one HTML
     page. The classifier is chosen within the label budget, never on test images.
+
+    With --recipe auto nothing competes: rules choose how one classifier is made, by the images,
+    the labels and the budget.
     """
 
     def call() -> Any:
@@ -70,6 +74,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
             dry_run=dry_run,
             command=typed(),
             **given(
+                recipe=recipe,
                 arms=names_list(arms),
                 baseline=baseline,
                 seeds=seeds,

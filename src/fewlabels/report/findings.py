@@ -89,6 +89,8 @@ def headline(comparison: Comparison) -> Record:
     if number(primary.get("difference")) is None and not primary.get("sentence"):
         arms = len(comparison.arms)
         sentence = f"No verdict yet: {arms} approaches, none compared on held-out images so far."
+        if arms == 1:
+            sentence = "One classifier was made, and compared with nothing."
         empty = {"verdict": "", "detail": "", "reason": "", "seen": "", "strip": None}
         return {**empty, "sentence": sentence}
     return {
@@ -233,10 +235,25 @@ def statements(comparison: Comparison) -> list[tuple[str, str]]:
     told = [
         (verdict, text) for verdict in ("hurts", "helps") for text in tested(comparison, verdict)
     ]
-    told = _untested_losses(comparison) + told
+    told = [("", text) for text in by_rule(comparison)] + _untested_losses(comparison) + told
     left = len(told) - _MOST_STATEMENTS
     more = [("", f"And {left} more in the table of verdicts below.")] if left > 0 else []
     return told[:_MOST_STATEMENTS] + more
+
+
+def by_rule(comparison: Comparison) -> list[str]:
+    """Return a sentence on each recipe that the arm auto was, with the reason."""
+    reasons_of: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for row in records(comparison.found.get("auto")):
+        reasons_of[str(row.get("recipe")), str(row.get("reason"))].append(row)
+    told = []
+    for (recipe, reason), rows in reasons_of.items():
+        labels = ", ".join(str(row.get("shots") or "all") for row in rows)
+        outside = str(rows[-1].get("uncovered") or "")
+        told.append(
+            f"auto is {recipe} at {labels} labels: {reason}" + (outside and f" ({outside})") + "."
+        )
+    return told
 
 
 def tested(comparison: Comparison, verdict: str) -> list[str]:

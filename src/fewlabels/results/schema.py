@@ -239,6 +239,7 @@ class RunResult(Versioned):
     report: str
     inspect: InspectResult
     compare: Comparison
+    recipe: Recipe | None = None
     best: str | None
     test: EvaluateResult | None
 

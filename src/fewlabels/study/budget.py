@@ -63,8 +63,9 @@ def share_out(
     pretrainings = count_encoders(units) * len(pairs)
     fixed = len(units) * sum(costs.extraction.get(name, 0.0) for _, name in starts)
     fits = [(arm.at(n), n) for arm in arms for n in settings.labels or (OWN_LABELS,)]
-    fixed += sum(_fit_seconds(task, a, n, units, costs) for a, n in fits if not a.trains)
-    trained = sum(_fit_seconds(task, a, n, units, costs) for a, n in fits if a.trains)
+    folds = FOLDS if len(arms) > 1 else 0  # for the choice of the best
+    fixed += sum(_fit_seconds(task, a, n, units, costs, folds) for a, n in fits if not a.trains)
+    trained = sum(_fit_seconds(task, a, n, units, costs, folds) for a, n in fits if a.trains)
     trained += _refit_seconds(task, arms, settings, costs)
     room = FITS_AT_MOST * seconds - fixed
     if trained > room:
@@ -85,7 +86,9 @@ def share_out(
     return Shares(costs, cell)
 
 
-def _fit_seconds(task: Task, arm: Arm, shots: int, units: Sequence[Unit], costs: Costs) -> float:
+def _fit_seconds(
+    task: Task, arm: Arm, shots: int, units: Sequence[Unit], costs: Costs, folds: int
+) -> float:
     """Return the seconds of an arm's fits at a number of labels: cells, and folds of the choice."""
     draws = {(u.split, d) for u in units for d in u.draws}
     cells = sum(len(u.draws) for u in units) if arm.start != "scratch" else len(draws)
@@ -93,8 +96,7 @@ def _fit_seconds(task: Task, arm: Arm, shots: int, units: Sequence[Unit], costs:
     each = HEAD_SECONDS if task.pictures.size > 16 else 0.05
     if arm.trains:
         each = _steps(task, arm, count) * costs.fit(arm, task)
-    folds = FOLDS if task.goal.can_choose(count) else 0
-    return each * (cells + folds)
+    return each * (cells + (folds if task.goal.can_choose(count) else 0))
 
 
 def _refit_seconds(task: Task, arms: Sequence[Arm], settings: Settings, costs: Costs) -> float:

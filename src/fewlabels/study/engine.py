@@ -83,7 +83,8 @@ def plan(
     arms = with_recipes(arms, steps.recipes, settings)
     comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
     declared = comparison.declared
-    reporter.say(announced(declared, task.goal.said(declared["shots"])))
+    if declared["baseline"]:
+        reporter.say(announced(declared, task.goal.said(declared["shots"])))
     return comparison
 
 

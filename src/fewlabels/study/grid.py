@@ -145,10 +145,10 @@ class Comparison:
 
     @property
     def declared(self) -> dict[str, Any]:
-        """Return the verdict declared before the run."""
+        """Return the verdict declared before the run; of one arm, that it has no baseline."""
         return {
             "arm": headline(self.arms, self.settings.baseline),
-            "baseline": self.settings.baseline,
+            "baseline": self.settings.baseline if len(self.arms) > 1 else None,
             "shots": min(self.shots),
             "metric": self.settings.metric,
         }

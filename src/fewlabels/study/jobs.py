@@ -52,7 +52,9 @@ def jobs_of(comparison: Comparison, cells: Sequence[PlannedCell]) -> list[Job]:
 
 
 def has_folds(comparison: Comparison, choice: PlannedChoice) -> bool:
-    """Say whether there are enough labels to choose by folds."""
+    """Say whether there is a choice, and enough labels to make it by folds."""
+    if len(comparison.arms) < 2:
+        return False
     task = comparison.own(choice.unit)
     rows = comparison.rows(task, choice.shots, choice.draw)
     return task.goal.folds(rows, choice.fold_seed) is not None

@@ -14,7 +14,7 @@ from fewlabels.pipeline.task import DataOptions, Task
 from fewlabels.pipeline.verbs import pretrain
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
-from fewlabels.study.arms import RECOMMENDED, Arm, default_arms
+from fewlabels.study.arms import RECOMMENDED, Arm, default_arms, variants
 from fewlabels.study.auto import settle_auto, with_recipes
 from fewlabels.study.budget import Shares, dry_plan, share_out
 from fewlabels.study.champion import crown
@@ -34,8 +34,9 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     labels: int | Sequence[int] | None = None,
     budget: str = "10m",
     arms: Sequence[str] | None = None,
-    baseline: str = "scratch",
-    seeds: int = 3,
+    baseline: str | None = None,
+    recipe: str | None = None,
+    seeds: int | None = None,
     pretraining_seeds: int | None = None,
     seed: int = 0,
     metric: str | None = None,
@@ -58,9 +59,17 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     budget : str
         Seconds or minutes of the whole command, files to report. What decoding, fine-tuning
         and choosing leave is shared out equally over the pre-trainings.
+    recipe : str, optional
+        ``auto``, or the name of an arm: make this one classifier with the whole budget, score it
+        and compare it with nothing. ``auto`` chooses by rules before anything is trained and
+        says why: see `fewlabels.study.recipes`.
+    baseline : str, optional
+        By default ``scratch``.
+    seeds : int, optional
+        Draws of labels; by default 3, with a `recipe` 1.
     pretraining_seeds : int, optional
-        By default 3, each with a split of its own; where the data came with a test split 1,
-        or 2 when all labels are used, since something must be repeated.
+        With a `recipe` 1. By default 3, each with a split of its own; where the data came with a
+        test split 1, or 2 when all labels are used, since something must be repeated.
 
     Other parameters are those of `compare`.
 
@@ -77,12 +86,16 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     began = time.perf_counter()
     reporter = reporter or Reporter()
     whole = parse_duration(budget, units=("seconds",))
+    if recipe:
+        _refuse_beside(recipe, arms, baseline)
+        arms, baseline = (recipe,), recipe
+        seeds, pretraining_seeds = seeds or 1, pretraining_seeds or 1
     shots = (labels,) if isinstance(labels, int) else labels
     settings = Settings(
         tuple(arms or default_arms(options.target)),
-        baseline,
+        baseline or "scratch",
         tuple(sorted(set(shots))) if shots else None,
-        seeds,
+        seeds or 3,
         pretraining_seeds or 0,
         seed,
         budget,
@@ -96,7 +109,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     if not dry_run and (done := already(out, config, "results.json")):
         return done
     try:
-        task, parsed = prepare(options, settings, reporter)
+        task, parsed = prepare(options, settings, reporter, alone=recipe is not None)
     except DataError as error:
         if error.code != "data.labels":
             raise
@@ -114,11 +127,21 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
     units = lay_out(task, opened)
 
     def settle() -> Steps:
-        return settle_auto(task, parsed, opened, settle_arms, reporter)
+        steps = settle_auto(task, parsed, opened, settle_arms, reporter)
+        kinds = variants(with_recipes(parsed, steps.recipes, opened))
+        if shares[-1] < 1 and any(arm.trains for arm in kinds):
+            reporter.say(
+                f"the budget is short: fine-tunes take {shares[-1]:.0%} of their usual steps"
+            )
+        return steps
+
+    shares: list[float] = []
 
     def settle_arms(kinds: Sequence[Arm]) -> Steps:
         left = whole.value - (time.perf_counter() - began)
-        return _run_plan(task, kinds, units, opened, left, reporter)
+        steps, share = _run_plan(task, kinds, units, opened, left)
+        shares.append(share)
+        return steps
 
     if dry_run:
         steps = settle()
@@ -136,6 +159,7 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
             "report": str(folder.path / "report.html"),
             "inspect": compared["inspect"],
             "compare": compared,
+            "recipe": compared["auto"][-1] if recipe and compared["auto"] else None,
             "best": compared["best"]["name"] if compared["best"] else None,
             "test": {**test, "looks_at_test": compared["looks_at_test"]} if test else None,
             "seconds": time.perf_counter() - began,
@@ -144,6 +168,16 @@ def run(  # noqa: PLR0913 - flat settings, as the command line gives them
         folder.write_json("results.json", checked)
         folder.finish()
     return checked
+
+
+def _refuse_beside(recipe: str, arms: Sequence[str] | None, baseline: str | None) -> None:
+    """Refuse what names arms to compare beside a recipe, which is compared with nothing."""
+    if arms or baseline:
+        raise UsageError(
+            "usage.recipe",
+            "a recipe makes one classifier, and arms and a baseline are compared",
+            f"either --recipe {recipe}, or --arms {recipe},scratch",
+        )
 
 
 def _pretrain_only(
@@ -213,14 +247,9 @@ def _run_plan(
     units: list[Unit],
     settings: Settings,
     seconds: float,
-    reporter: Reporter,
-) -> Steps:
-    """Share a whole command's seconds out over its stages."""
+) -> tuple[Steps, float]:
+    """Share a whole command's seconds out over its stages; with the share that fine-tunes get."""
     costs = measure_costs(task, arms, label_counts(task, settings))
     shares: Shares = share_out(task, arms, units, settings, costs, seconds)
-    if shares.costs.share < 1:
-        reporter.say(
-            f"the budget is short: fine-tunes take {shares.costs.share:.0%} of their usual steps"
-        )
     steps = settle_steps(task, arms, shares.costs, Duration(shares.cell, "seconds"))
-    return with_multiply_adds(task, arms, steps)
+    return with_multiply_adds(task, arms, steps), shares.costs.share

@@ -35,6 +35,9 @@ def precision(
         is repeated or the metric has no typical spread; ``useless``; ``said``, all in words.
     """
     shots = settings.labels or (OWN_LABELS,)
+    if len(arms) < 2:
+        nothing = {"verdicts": 0, "declared": None, "corrected": None, "useless": False}
+        return {**nothing, "said": "one arm is scored, and compared with nothing"}
     names = [arm.name for arm in arms]
     declared = headline(arms, settings.baseline)
     judged = pairs_judged(names, declared, settings.baseline)

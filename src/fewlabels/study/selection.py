@@ -139,6 +139,8 @@ def choose(
         accuracy or, for a number, a mean squared error.
     """
     ordered = documented(arms)
+    if len(ordered) == 1 and not found:
+        return {"name": ordered[0].name, "reason": "there is no other arm", "candidates": []}
     folds = goal.folds(rows, seed)
     if folds is None:
         reason = f"{goal.few} are too few to choose by, so the documented order decides"

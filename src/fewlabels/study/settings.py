@@ -47,15 +47,22 @@ def metric_of(metric: str | None, target: str | None) -> str:
     return metric or ("accuracy" if target is None else "mse")
 
 
-def prepare(options: DataOptions, settings: Settings, reporter: Reporter) -> tuple[Task, list[Arm]]:
+def prepare(
+    options: DataOptions, settings: Settings, reporter: Reporter, *, alone: bool = False
+) -> tuple[Task, list[Arm]]:
     """Open the data and read the arms; refuse what cannot be compared.
+
+    Parameters
+    ----------
+    alone : bool
+        One arm is enough: it is scored and compared with nothing.
 
     Raises
     ------
     DataError, UsageError
         For data without labels or test images, and settings out of range.
     """
-    arms = parse_arms(list(settings.arms), target=options.target)
+    arms = parse_arms(list(settings.arms), target=options.target, alone=alone)
     if settings.baseline not in settings.arms:
         raise UsageError(
             "usage.baseline",

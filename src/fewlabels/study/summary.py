@@ -60,7 +60,8 @@ def summarise(  # noqa: PLR0913 - what the numbers rest on, each by its name
     design = design_of(cells, overlap=overlap, folds=folds)
     images = _image_scores(cells, cell_folder)
     table = []
-    for other, judged in pairs_judged(names, str(declared["arm"]), baseline, chosen):
+    pairs = pairs_judged(names, str(declared["arm"]), baseline, chosen)
+    for other, judged in [pair for pair in pairs if pair[1]]:
         against = declared if other == baseline else {**declared, "arm": judged[0]}
         against = {**against, "baseline": other}
         table += verdict_table(cells, against, judged, other, design=design, images=images)
