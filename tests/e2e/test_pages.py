@@ -79,6 +79,10 @@ def readme(monkeypatch: pytest.MonkeyPatch) -> None:
     in_steps(monkeypatch, "run", budget="2m", seeds=2, pretraining_seeds=2, **arms)
 
 
+def auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_steps(monkeypatch, "run", budget="2m")
+
+
 def getting_started(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [f"{path},{path.split('/')[1]},p{i % 40}" for i, path in enumerate(_photos())]
     Path("labels.csv").write_text("path,label,patient\n" + "\n".join(rows) + "\n")
@@ -125,6 +129,7 @@ def _photos() -> list[str]:
 
 PREPARED: dict[Place, Callable[[pytest.MonkeyPatch], None]] = {
     ("README.md", 0): readme,
+    ("docs/auto.md", 0): auto,
     ("docs/compare.md", 0): compare,
     ("docs/explain.md", 0): explain,
     ("docs/getting-started.md", 0): getting_started,
