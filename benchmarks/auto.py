@@ -38,12 +38,23 @@ from record import HERE, MADE, made
 
 from fewlabels.evaluation.cells import Cell, design_of, select
 from fewlabels.evaluation.verdicts import compare_arms
-from fewlabels.study.arms import parse_arm
+from fewlabels.study.parsing import parse_arm
 from fewlabels.study.recipes import PRETRAINED, SMALL, UNTRAINED, Conditions, choose
 
 COMMAND = "python benchmarks/auto.py"
-COLUMNS = ("data", "table", "pretraining", "shots", "recipe", "rules", "chosen", "metric", "score")
-COLUMNS += ("best", "best_score", "regret", "over_scratch", "low", "high", "note", *MADE)
+COLUMNS: tuple[str, ...] = ("data", "table", "pretraining", "shots", "recipe", "rules", "chosen")
+COLUMNS += (
+    "metric",
+    "score",
+    "best",
+    "best_score",
+    "regret",
+    "over_scratch",
+    "low",
+    "high",
+    "note",
+    *MADE,
+)
 NOT_COVERED = (
     "no table yet: clothing or any photos above 32 pixels; more than 100 labels a class; GPUs; "
     "unlabelled losses; budgets other than those of the tables"
@@ -321,8 +332,8 @@ def told(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append(f"{place}  {row['rules']:10} {row['chosen']:18} regret {regret}")
         elif row["data"] == "mean of sets":
             which = f"{row['recipe']} {row['rules']}"
-            regret = 100 * float(row["regret"])
-            lines.append(f"mean, pre-training {row['pretraining']:3} {which:28} {regret:5.1f}")
+            regret = f"{100 * float(row['regret']):5.1f}"
+            lines.append(f"mean, pre-training {row['pretraining']:3} {which:28} {regret}")
     return lines
 
 

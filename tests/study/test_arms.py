@@ -17,9 +17,8 @@ from fewlabels.study.arms import (
     RECOMMENDED,
     TRANSFERS,
     Arm,
-    parse_arm,
-    parse_arms,
 )
+from fewlabels.study.parsing import parse_arm, parse_arms
 from fewlabels.study.settings import with_imbalance
 
 

@@ -16,11 +16,12 @@ from fewlabels.results.files import read_json
 from fewlabels.results.rows import Recipe
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study import main_job
-from fewlabels.study.arms import Arm, headline, parse_arm, parse_arms, variants
+from fewlabels.study.arms import Arm, headline, variants
 from fewlabels.study.auto import settle_auto, told, with_recipes
 from fewlabels.study.conclusion import conclude
 from fewlabels.study.engine import begin
 from fewlabels.study.grid import Comparison
+from fewlabels.study.parsing import parse_arm, parse_arms
 from fewlabels.study.plan import Steps
 from fewlabels.study.recipes import Conditions
 from fewlabels.study.settings import Settings, lay_out, prepare

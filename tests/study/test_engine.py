@@ -15,12 +15,12 @@ from fewlabels.core.errors import DataError, DivergedError, UsageError
 from fewlabels.pipeline.task import DataOptions, Task, measure_pictures
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study import jobs
-from fewlabels.study.arms import parse_arms
 from fewlabels.study.collect import gather
 from fewlabels.study.encoders import open_encoder
 from fewlabels.study.engine import compute_all
 from fewlabels.study.grid import Comparison
 from fewlabels.study.main_job import run
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.plan import Steps, Unit
 from fewlabels.study.settings import Settings, lay_out, prepare
 from fewlabels.training import loop

@@ -10,7 +10,7 @@ import pytest
 from fewlabels.core.errors import UsageError
 from fewlabels.pipeline.task import Task
 from fewlabels.study import plan as module
-from fewlabels.study.arms import parse_arm
+from fewlabels.study.parsing import parse_arm
 from fewlabels.study.plan import (
     Costs,
     Streams,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fewlabels.pipeline.task import Task
-from fewlabels.study.arms import DEFAULT_ARMS, parse_arms
+from fewlabels.study.arms import DEFAULT_ARMS
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.plan import make_units
 from fewlabels.study.precision import precision
 from fewlabels.study.settings import Settings

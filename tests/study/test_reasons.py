@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fewlabels.results.schema import VerdictRow
-from fewlabels.study.arms import parse_arms
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.summary import summarise
 
 GOOD = {"rank": 60.0, "least_rank": 3.0, "passes": 12.0, "auc": None, "p": None}

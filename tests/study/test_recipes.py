@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fewlabels.study.arms import parse_arm
+from fewlabels.study.parsing import parse_arm
 from fewlabels.study.recipes import (
     COVERED,
     PRETRAINED,

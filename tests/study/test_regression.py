@@ -17,9 +17,10 @@ from fewlabels.pipeline.task import DataOptions
 from fewlabels.results.files import read_json
 from fewlabels.results.ledger import looks
 from fewlabels.results.schema import validate
-from fewlabels.study.arms import NUMBER_ARMS, default_arms, parse_arms
+from fewlabels.study.arms import NUMBER_ARMS, default_arms
 from fewlabels.study.compare import compare
 from fewlabels.study.main_job import run
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.settings import metric_of
 from fewlabels.study.summary import summarise
 from fewlabels.training.progress import Reporter

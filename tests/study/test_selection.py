@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fewlabels.evaluation.folds import ENOUGH, FOLDS, folds_of
 from fewlabels.pipeline.goals import Classes
-from fewlabels.study.arms import FIXED_ORDER, Arm, parse_arms
+from fewlabels.study.arms import FIXED_ORDER, Arm
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.selection import (
     choose,
     counted,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fewlabels.study.arms import parse_arms
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.summary import outlook, sentence, summarise
 
 NAMES = ["scratch", "pixels", "simclr+features", "autoencoder+features"]

@@ -14,8 +14,8 @@ from fewlabels.pipeline.task import Task
 from fewlabels.results.files import read_json
 from fewlabels.results.schema import validate
 from fewlabels.study import cells, paces
-from fewlabels.study.arms import parse_arm, parse_arms
 from fewlabels.study.paces import measure_costs
+from fewlabels.study.parsing import parse_arm, parse_arms
 from fewlabels.transfer.parameters import SCRATCH
 from fewlabels.transfer.unlabelled import FineTuneBoth, with_unlabelled
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from fewlabels.core.errors import UsageError
 from fewlabels.pipeline.task import Task
-from fewlabels.study.arms import AUTO, Arm, parse_arm
+from fewlabels.study.arms import AUTO, Arm
 from fewlabels.study.encoders import pretraining_steps
+from fewlabels.study.parsing import parse_arm
 from fewlabels.study.plan import OWN_LABELS, Steps
 from fewlabels.study.recipes import PRETRAINED, UNTRAINED, Conditions, choose, uncovered
 from fewlabels.study.settings import Settings, label_count, with_backbone, with_imbalance

@@ -13,7 +13,7 @@ from fewlabels.pipeline.goals import Classes
 from fewlabels.pipeline.task import DataOptions, Task, open_task
 from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
-from fewlabels.study.arms import Arm, announced, parse_arm
+from fewlabels.study.arms import Arm, announced
 from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.given import open_given
 from fewlabels.study.label_cells import ARMS, LabelStudy, compute_unit
@@ -25,6 +25,7 @@ from fewlabels.study.label_findings import (
     table_csv,
 )
 from fewlabels.study.paces import measure_costs
+from fewlabels.study.parsing import parse_arm
 from fewlabels.study.plan import Steps, Unit, make_units, settle_steps
 from fewlabels.study.settings import with_backbone
 from fewlabels.training.durations import parse_duration

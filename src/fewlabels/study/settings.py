@@ -10,12 +10,13 @@ from fewlabels.models.published import needs_backbone
 from fewlabels.pipeline.goals import Classes, Numbers
 from fewlabels.pipeline.parts import refuse_imbalance
 from fewlabels.pipeline.task import DataOptions, Task, open_task
-from fewlabels.study.arms import DEFAULT_ARMS, Arm, parse_arms
+from fewlabels.study.arms import DEFAULT_ARMS, Arm
 from fewlabels.study.counting import with_multiply_adds
 from fewlabels.study.encoders import refuse_misfits
 from fewlabels.study.folding import fold, fold_units, folds_given
 from fewlabels.study.given import open_given
 from fewlabels.study.paces import measure_costs
+from fewlabels.study.parsing import parse_arms
 from fewlabels.study.plan import OWN_LABELS, Steps, Unit, make_units, settle_steps
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
