@@ -95,7 +95,8 @@ def _data_set(name: str) -> Path:
 
 def _places() -> list[Path]:
     named = os.environ.get("FEWLABELS_DATA")
-    return [Path(named)] if named else [Path(__file__).parents[2] / "shared" / "data"]
+    shared = Path(__file__).parents[2] / "shared" / "data"
+    return [Path(named), shared] if named else [shared]
 
 
 def _unpacked(archive: Path) -> Path:
