@@ -253,7 +253,7 @@ def test_a_signal_saves_and_stops(
     train(whole, batches, PLAN, device=CPU)
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Interrupted, match="saved") as caught:
-        watch = stop_at(4, lambda: os.kill(os.getpid(), signum))
+        watch = stop_at(4, lambda: signal.raise_signal(signum))
         train(stopped, batches, PLAN, device=CPU, folder=tmp_path, watch=watch)
     assert caught.value.exit_code == code
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
@@ -269,7 +269,7 @@ def test_a_signal_at_the_last_step_is_not_lost(
     make: Callable[..., Any], batches: Batches, tmp_path: Path
 ) -> None:
     with pytest.raises(Interrupted):
-        watch = stop_at(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        watch = stop_at(9, lambda: signal.raise_signal(signal.SIGTERM))
         train(make(), batches, PLAN, device=CPU, folder=tmp_path, watch=watch)
     found = latest_checkpoint(tmp_path)
     assert found is not None
