@@ -2,15 +2,18 @@
 
     python benchmarks/suspects.py digits
     FEWLABELS_DATA=... python benchmarks/suspects.py cifar10 clothing --from simclr --steps 2000
+    FEWLABELS_DATA=... python benchmarks/suspects.py clothing --from runs/encoder
 
-FEWLABELS_DATA is a folder that holds ``cifar10/`` and ``clothing/``.
+FEWLABELS_DATA is a folder that holds ``cifar10/`` and ``clothing/``. Pixels and SimCLR see images
+of 32 pixels (digits: 8); a run or published weights see the size that they take.
 
 500 labels are drawn at random from the training images, and 10 or 20 % of them are replaced by
 another class, drawn evenly. The ranking is that of ``fewlabels suspects``: cross-validated small
-models on frozen features of raw pixels or of a network pre-trained on all training images without
-labels. Labels of test are never read. Writes ``benchmarks/suspects.csv``: the precision where half
-of the wrong labels are found, and precision and recall of the list that the command prints; low
-and high are the least and the largest of the seeds.
+models on frozen features of raw pixels, of a given encoder, or of networks pre-trained on all
+training images without labels: one after the other, from `PRETRAININGS` seeds. Labels of test are
+never read. Writes ``benchmarks/suspects.csv``: the precision where half of the wrong labels are
+found, and precision and recall of the list that the command prints; low and high are the least and
+the largest of all draws of labels, on every encoder.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,44 +31,53 @@ from fewlabels.core.types import Backbone
 from fewlabels.evaluation.suspects import judge, precision_at
 from fewlabels.pipeline.frozen import feature_space
 from fewlabels.pipeline.stages import PretrainPlan, new_backbone, on_device, pretrain_encoder
-from fewlabels.pipeline.starts import open_model
 from fewlabels.pipeline.suspects import held_out_shares
 from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone
+from fewlabels.study.given import open_given
 from fewlabels.training.progress import Reporter
 
 DATA = ("digits", "cifar10", "clothing")
 LABELS = 500
 NOISE = (0.1, 0.2)
+PRETRAININGS = 2
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the data sets named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="+", choices=DATA)
     parser.add_argument("--from", dest="start", default="pixels", help="pixels, simclr or a run")
     parser.add_argument("--steps", type=int, default=400, help="of a pre-training")
     parser.add_argument("--seeds", type=int, default=10)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     words = f"--from {Path(chosen.start).name} --steps {chosen.steps} --seeds {chosen.seeds}"
     record = Record("suspects", f"python benchmarks/suspects.py {' '.join(chosen.data)} {words}")
     for name in chosen.data:
-        place = name if name == "digits" else str(Path(os.environ["FEWLABELS_DATA"]) / name)
-        options = DataOptions(place, image_size=None if name == "digits" else 32)
-        task = open_task(options, policy="auto", device="auto", reporter=Reporter())
-        backbone = encoder(task, chosen.start, chosen.steps)
-        found = measure(task, backbone, chosen.seeds)
+        found: dict[str, list[float]] = defaultdict(list)
+        for task, backbone in encoders(name, chosen.start, chosen.steps):
+            for figure, values in measure(task, backbone, chosen.seeds).items():
+                found[figure] += values
         for figure, values in found.items():
             record.add(f"{name}, {Path(chosen.start).name}, {figure}", values, "share")
 
 
-def encoder(task: Task, start: str, steps: int) -> Backbone:
-    """Return the network whose features are used."""
+def encoders(name: str, start: str, steps: int) -> Iterator[tuple[Task, Backbone]]:
+    """Yield the networks whose features are used, each with the data in the format it takes."""
+    place = name if name == "digits" else str(Path(os.environ["FEWLABELS_DATA"]) / name)
+    reporter = Reporter()
+    if start not in ("pixels", "simclr"):
+        options = DataOptions(place)
+        given = open_given(start, options, policy="auto", device="auto", reporter=reporter)
+        yield given.task, on_device(given.task, given.backbone()[1])
+        return
+    options = DataOptions(place, image_size=None if name == "digits" else 32)
+    task = open_task(options, policy="auto", device="auto", reporter=reporter)
     if start == "pixels":
-        return new_backbone(task, "pixels", 0)
-    if start == "simclr":
-        plan = PretrainPlan("simclr", pick_backbone("auto", task), steps, 0)
-        return pretrain_encoder(task, plan)[0].encoder
-    return on_device(task, open_model(Path(start)).backbone)
+        yield task, new_backbone(task, "pixels", 0)
+        return
+    for seed in range(PRETRAININGS):
+        plan = PretrainPlan("simclr", pick_backbone("auto", task), steps, seed)
+        yield task, pretrain_encoder(task, plan)[0].encoder
 
 
 def measure(task: Task, backbone: Backbone, seeds: int) -> dict[str, list[float]]:
