@@ -190,8 +190,10 @@ def measure(data: str, part: str, place: Path, tables: Path) -> None:
     verb = fewlabels.label_study if part == SUGGESTED else fewlabels.compare
     settings = PARTS[data][part]
     result = verb(options(data), **settings, out=place, command=command, reporter=clerk)
-    clerk.close(result)
-    summed = {"data": data, "part": part, "looks_at_test": result["looks_at_test"], **made(command)}
+    found = {name: result["environment"].get(name, "") for name in ("machine", "commit")}
+    about = {**made(command), **found}  # of the measurement, which may lie before this start
+    clerk.close(result, about)
+    summed = {"data": data, "part": part, "looks_at_test": result["looks_at_test"], **about}
     verdicts = [
         {**row, **{f"sd_{name}": row["components"][name] for name in SPREADS}}
         for row in result["verdicts"]
@@ -240,19 +242,19 @@ class Clerk(Reporter):
 
             yield advance_and_write
 
-    def write(self) -> None:
-        """Write the rows of cells that have ended since."""
+    def write(self, about: dict[str, str] | None = None) -> None:
+        """Write the rows of cells that have ended since, by default as made here and now."""
         names = [path.stem for path in sorted(self._cells.glob("*.json"))]
-        found = {name: read_cell(self._cells, name) for name in names if name not in self._written}
-        about = made(self._command)
-        rows = [{**row, **row["streams"], **self._where, **about} for row in found.values() if row]
+        new = [read_cell(self._cells, name) for name in names if name not in self._written]
+        about = about or made(self._command)
+        rows = [{**row, **row["streams"], **self._where, **about} for row in new if row]
         if rows:
             replace(self._table, COLUMNS, [as_kept(row, COLUMNS) for row in rows], SAME)
         self._written |= {row["id"] for row in rows}
 
-    def close(self, result: dict[str, Any]) -> None:
+    def close(self, result: dict[str, Any], about: dict[str, str]) -> None:
         """Leave the rows of a result alone, each with the number of looks at the test split."""
-        self.write()
+        self.write(about)
         cells = {cell["id"] for cell in result["cells"]}
         rows = [row for row in self._rows() if row["id"] in cells]
         looks = {"looks_at_test": result["looks_at_test"]}

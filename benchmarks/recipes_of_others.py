@@ -105,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name:<16} {len(cells_of(bench, name))} cells of {budget} each")
         return
     for cell in (cell for name in todo for cell in cells_of(bench, name)):
-        if load_cell(place / "cells", name_of(bench, cell)) is None:
-            measure(bench, cell)
+        enter(bench, load_cell(place / "cells", name_of(bench, cell)) or measure(bench, cell))
     judge(bench, chosen.tables / "recipes_of_others_verdicts.csv")
 
 
@@ -132,8 +131,8 @@ def name_of(bench: Bench, cell: Planned) -> str:
     return f"{cell.recipe}-{cell.shots}-{cell.split}-{cell.draw}-{key:08x}"
 
 
-def measure(bench: Bench, cell: Planned) -> None:
-    """Train and score a cell, and write its row."""
+def measure(bench: Bench, cell: Planned) -> dict[str, Any]:
+    """Train and score a cell, keep it, and return its row."""
     task, recipe = bench.task.with_split(cell.split), RECIPES[cell.recipe]
     rows = task.dataset.visible(cell.shots, cell.draw)
     steps = steps_of(bench, cell.recipe, task, rows)
@@ -148,10 +147,16 @@ def measure(bench: Bench, cell: Planned) -> None:
     row = {"id": name_of(bench, cell), **cell_row(cell.recipe, cell.shots, streams, found)}
     scores = task.goal.image_scores(test, shares, metric_of(bench))
     save_cell(bench.place / "cells", row, scores, task.goal.predicted(shares))
-    about = {"data": bench.data, **made(f"{bench.command} --only {cell.recipe}")}
-    kept = as_kept({**row, **row["streams"], **about}, COLUMNS)
-    replace(bench.table, COLUMNS, [kept], SAME)
     print(f"{row['id']}: {row[metric_of(bench)]:.1%} after {steps:,} steps", flush=True)
+    return row
+
+
+def enter(bench: Bench, row: dict[str, Any]) -> None:
+    """Write the row of a cell into the table, unless it is there."""
+    if row["id"] not in {kept["id"] for kept in rows_of(bench.table)}:
+        about = {"data": bench.data, **made(f"{bench.command} --only {row['arm']}")}
+        kept = as_kept({**row, **row["streams"], **about}, COLUMNS)
+        replace(bench.table, COLUMNS, [kept], SAME)
 
 
 def metric_of(bench: Bench) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -77,8 +78,8 @@ def test_a_row_is_there_as_soon_as_its_cell_has_ended(
     told: list[int] = []
     write = few.Clerk.write
 
-    def cut(clerk: Any) -> None:
-        write(clerk)
+    def cut(clerk: Any, *about: Any) -> None:
+        write(clerk, *about)
         told.append(len(rows_of(table)))
         if told[-1] == 4:
             raise KeyboardInterrupt
@@ -110,6 +111,11 @@ def test_a_row_is_there_as_soon_as_its_cell_has_ended(
     assert len(rows_of(tmp_path / "few_labels_curves.csv")) == 6
     few.main(where(tmp_path, "random"))  # done: no further look
     assert rows_of(table) == rows
+    table.unlink()
+    few.main(where(tmp_path, "random"))  # it says what they were made on, not what is there now
+    result = json.loads((tmp_path / "runs/digits/random/comparison.json").read_text())
+    assert {row["commit"] for row in rows_of(table)} == {result["environment"].get("commit", "")}
+    assert {row["id"] for row in rows_of(table)} == {row["id"] for row in rows}
 
 
 def test_suggested_labels_against_random_ones(

@@ -234,3 +234,8 @@ def test_they_meet_our_arms_on_the_same_labels(
     monkeypatch.setattr(module, "fit", None)
     module.main(where)  # nothing is left to do, and no further look is taken
     assert rows_of(tmp_path / "recipes_of_others.csv") == rows
+    # Cut after a cell was kept, and before its row was written.
+    lines = (tmp_path / "recipes_of_others.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "recipes_of_others.csv").write_text("".join(lines[:-1]))
+    module.main(where)
+    assert rows_of(tmp_path / "recipes_of_others.csv") == rows
