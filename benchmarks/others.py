@@ -12,8 +12,8 @@ fastai           ``vision_learner(dls, resnet18, pretrained=False)`` and ``fit_o
                  Nothing is pretrained, so there is one rate for all layers, and no statistics to
                  normalise by. Its loss does not smooth labels
 
-All are a ResNet-18 with random weights. Sizes in pixels keep their proportion to the 224 of the
-originals. Random numbers are torch's own.
+All are a ResNet-18 with random weights, in 32-bit floats as their defaults have it. Sizes in pixels
+keep their proportion to the 224 of the originals. Random numbers are torch's own.
 """
 
 from __future__ import annotations
