@@ -4,7 +4,10 @@ What is decided, and why:
 
 - Formats: JPEG (with its multi-picture variant), PNG, WebP, BMP, TIFF and GIF. Rarer
   decoders are where security holes live, so they are never reached.
-- A header that promises more than 50 megapixels is refused before decoding.
+- A header that promises more than 50 megapixels is refused before decoding, and no more
+  than that are decoded at once, whatever the threads.
+- TIFF holds other formats inside: its rare compressions are not read, nor tiles above
+  16 megapixels, which a file of 200 bytes can ask for.
 - The EXIF (or XMP) orientation is applied. Metadata too damaged to read leaves the
   picture upright, and is counted.
 - 16-bit integers are scaled from 0-65535, or from 0-4095 where a single-channel picture
@@ -15,10 +18,11 @@ What is decided, and why:
 - CMYK and YCCK become RGB; embedded ICC profiles are ignored, as they are by most
   published training pipelines.
 - Animations and multi-page files give their first frame.
-- Every row must decode: a truncated file is refused, never filled with grey.
+- Every row must decode: a truncated file is refused, never filled with grey; see
+  `damage` for what decoders do not say by themselves.
 
-JPEG has no checksum, so flipped bits inside it can go unseen: the SHA-256 in the
-manifest is what notices them later.
+Formats but PNG have no checksum, so flipped bits inside them can go unseen: the SHA-256
+in the manifest is what notices them later.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from fewlabels.data.damage import refuse_damage, refuse_grey
 from fewlabels.data.pixels import (
     Picture,
     from_array,
@@ -43,6 +48,8 @@ from fewlabels.data.pixels import (
     to_pixels,
 )
 from fewlabels.data.quiet import Quiet
+from fewlabels.data.room import Room
+from fewlabels.data.tiffs import refuse_rare
 
 __all__ = [
     "Header",
@@ -59,6 +66,14 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 50_000_000
 _ORIENTATION = 0x0112
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG": "PNG",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"GIF8": "GIF",
+}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,6 +83,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ROOM = Room(MAX_PIXELS)
 _METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
 
@@ -172,7 +188,8 @@ def load(data: bytes, channels: int | None = None, short_side: int | None = None
     """
     with Quiet(), _open(data) as image:
         try:
-            return _load(image, channels, short_side)
+            refuse_damage(data, image.format)
+            return _load(image, data, channels, short_side)
         except MemoryError:
             raise
         except Exception as error:  # Pillow raises almost anything on hostile files
@@ -194,6 +211,7 @@ def _open(data: bytes) -> Image.Image:
         raise ValueError(_reason(error)) from error
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_too_large())
+    refuse_rare(image)
     return image
 
 
@@ -204,6 +222,9 @@ def _too_large() -> str:
 def _unknown(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file; convert it to JPEG or PNG"
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            return f"not a {kind} file that can be read: damaged, without pixels, or of a rare kind"
     return "not a JPEG, PNG, WebP, BMP, TIFF or GIF picture"
 
 
@@ -211,27 +232,35 @@ def _reason(error: Exception) -> str:
     return f"truncated or damaged ({str(error) or type(error).__name__})"
 
 
-def _load(image: Image.Image, channels: int | None, short_side: int | None) -> Picture:
+def _load(image: Image.Image, data: bytes, channels: int | None, short_side: int | None) -> Picture:
+    width, height = image.size
+    notes = _notes(image)
+    if short_side is not None:
+        _draft(image, short_side)
+    with _ROOM.take(image.width * image.height):
+        image.load()
+        if image.format in ("JPEG", "MPO"):
+            refuse_grey(data, image)
+        turn = _read_turn(image, notes)
+        image = plain(image, notes)
+        if not is_grey(image.mode):  # grey is made colour when it is small
+            image = in_mode(image, channels)
+        if turn in _TURNS:
+            width, height = (width, height) if turn < 5 else (height, width)
+            image = image.transpose(_TURNS[turn])
+        if short_side is not None:
+            image = shrink_image(image, short_side, notes)
+        return Picture(to_pixels(in_mode(image, channels)), width, height, tuple(notes))
+
+
+def _notes(image: Image.Image) -> list[str]:
     moves = getattr(image, "is_animated", False) and image.format != "MPO"  # phones' photos
     notes = ["animated"] if moves else []
-    width, height = image.size
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_ORIENTATION) in _TURNS:
         notes.append("exif")  # Pillow turns these itself while loading
     if image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", "")):
         notes.append("16-bit")
-    if short_side is not None:
-        _draft(image, short_side)
-    image.load()
-    turn = _read_turn(image, notes)
-    if turn in _TURNS:
-        width, height = (width, height) if turn < 5 else (height, width)
-    image = plain(image, notes)
-    image = in_mode(image, channels)
-    if turn in _TURNS:
-        image = image.transpose(_TURNS[turn])
-    if short_side is not None:
-        image = shrink_image(image, short_side, notes)
-    return Picture(to_pixels(image), width, height, tuple(notes))
+    return notes
 
 
 def _draft(image: Image.Image, short_side: int) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewlabels.data.tiffs import is_negative
+
 MAX_ASPECT = 3
+_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +140,20 @@ def plain(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def on_white(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Lay a picture with transparency on white."""
+    """Lay a picture with transparency on white, some rows at a time to spare memory."""
     mode = "L" if is_grey(image.mode) else "RGB"
-    image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() == (255, 255):
-        return image.convert(mode)
-    notes.append("alpha")
-    canvas = Image.new("RGBA", image.size, "white")
-    canvas.alpha_composite(image)
-    return canvas.convert(mode)
+    canvas = Image.new(mode, image.size, "white")
+    clear = False
+    for top in range(0, image.height, _ROWS):
+        box = (0, top, image.width, min(top + _ROWS, image.height))
+        band = image.crop(box).convert("RGBA")
+        clear = clear or band.getchannel("A").getextrema() != (255, 255)
+        white = Image.new("RGBA", band.size, "white")
+        white.alpha_composite(band)
+        canvas.paste(white.convert(mode), box)
+    if clear:
+        notes.append("alpha")
+    return canvas
 
 
 def is_grey(mode: str) -> bool:
@@ -188,6 +196,8 @@ def _deep(image: Image.Image, notes: list[str]) -> Image.Image:
     clear = image.info.get("transparency")
     if image.mode.startswith("I;16"):
         pixels = _scale_16(values, notes)
+        if is_negative(image):
+            pixels = 255 - pixels
     else:
         pixels = _scale_32(values)
         notes.append("32-bit")
@@ -200,12 +210,13 @@ def _deep(image: Image.Image, notes: list[str]) -> Image.Image:
 def _scale_16(values: NDArray[np.generic], notes: list[str]) -> NDArray[np.uint8]:
     if "16-bit" not in notes:
         notes.append("16-bit")
-    wide = values.astype(np.uint32)
     top = 65535
-    if wide.max() <= 4095 and wide.ndim == 2:
+    if values.max() <= 4095 and values.ndim == 2:
         top = 4095
         notes.append("12-bit")
-    return ((wide * 255 + top // 2) // top).astype(np.uint8)
+    table = (np.arange(65536, dtype=np.uint32) * 255 + top // 2) // top
+    scaled: NDArray[np.uint8] = table.astype(np.uint8)[values]  # a table takes no wider copy
+    return scaled
 
 
 def _scale_32(values: NDArray[np.generic]) -> NDArray[np.uint8]:

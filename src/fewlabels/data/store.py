@@ -44,7 +44,7 @@ __all__ = [
     "open_store",
 ]
 
-PREPROCESS_VERSION = 1  # raise it when decode.py gives other pixels for the same file
+PREPROCESS_VERSION = 2  # raise it when decode.py gives other pixels for the same file
 
 
 class Store(Protocol):
