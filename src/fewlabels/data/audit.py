@@ -120,12 +120,17 @@ def _unreadable_warnings(dataset: Dataset) -> list[str]:
 def _label_warnings(dataset: Dataset, counts: np.ndarray) -> list[str]:
     if dataset.targets is not None:
         return []
-    if not len(counts):
-        return ["no image has a label: these images serve for pre-training only"]
     names = [escape(name) for name in dataset.classes]
-    if len(counts) == 1:
-        return [f"all labels name one class, {names[0]!r}: there is nothing to tell apart"]
+    lost = {name for name in set(dataset.source.labels) if name} - set(dataset.classes)
     warnings = []
+    if lost:
+        said = _listed(sorted(map(escape, lost)))
+        warnings.append(f"{said} without a readable image: left out")
+    if not names:
+        return [*warnings, "no image has a label: these images serve for pre-training only"]
+    if len(names) == 1:
+        only = f"all labels name one class, {names[0]!r}: there is nothing to tell apart"
+        return [*warnings, only]
     single = [name for name, n in zip(names, counts, strict=True) if n == 1]
     if single:
         warnings.append(f"{_listed(single)} with a single image: it cannot be learned and tested")

@@ -97,10 +97,28 @@ def _odd_folders(listing: Listing, has_splits: bool) -> list[str]:
     warnings = [
         f"the folder {escape('/'.join(key))} holds no images" for key, n in counts.items() if not n
     ]
+    warnings += _outer_classes(listing, depth)
     loose = sum(len(folder.sizes) for folder in listing.folders if _is_loose(folder, has_splits))
     if loose and counts:
         warnings.append(f"{loose} images lie beside the class folders: taken as unlabelled")
     return warnings
+
+
+def _outer_classes(listing: Listing, depth: int) -> list[str]:
+    """Warn of classes made of several inner folders alone, which may have been meant as classes."""
+    inner: dict[tuple[str, ...], set[str]] = {}
+    own: set[tuple[str, ...]] = set()
+    for folder in listing.folders:
+        if len(folder.sizes) and len(folder.parts) > depth:
+            inner.setdefault(folder.parts[:depth], set()).add(folder.parts[depth])
+        elif len(folder.sizes):
+            own.add(folder.parts)
+    return [
+        f"the folders in {escape('/'.join(key))} ({_names(sorted(names))}) are taken as one class, "
+        f"{escape(key[-1])!r}"
+        for key, names in inner.items()
+        if len(names) > 1 and key not in own and key[-1].casefold() not in UNLABELLED
+    ]
 
 
 def _is_loose(folder: Folder, has_splits: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +13,19 @@ from typing import Protocol, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from fewlabels.core.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 TABLES = frozenset({".csv", ".tsv", ".parquet"})
+# What macOS, Windows, Linux and network drives keep beside pictures, some of it pictures too.
+SYSTEM = frozenset(
+    {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eaDir", "#recycle"}
+)
+# Controls can rule a terminal or feign a line of ours; marks of direction hide an ending.
+_UNSEEN = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
+_UNSEEN_RE2 = r"[\x00-\x1f\x7f-\x{9f}\x{2028}-\x{202e}\x{2066}-\x{2069}]"
 
 
 class Strings(Sequence[str]):
@@ -42,11 +51,14 @@ class Strings(Sequence[str]):
         return cls(pa.array(encoded, pa.large_binary()))
 
     def printable(self) -> pa.Array:
-        """Return the strings as Arrow text, with bytes that are not UTF-8 escaped."""
+        """Return the strings as Arrow text, escaped as by `escape`."""
         try:
-            return self._array.cast(pa.large_string())
+            text = self._array.cast(pa.large_string())
         except pa.ArrowInvalid:
+            text = None
+        if text is None or pa.compute.any(pa.compute.match_substring_regex(text, _UNSEEN_RE2)):
             return pa.array([escape(value) for value in self], pa.large_string())
+        return text
 
     def __len__(self) -> int:
         return len(self._array)
@@ -70,8 +82,15 @@ def _decode(raw: bytes) -> str:
 
 
 def escape(text: str) -> str:
-    """Return `text` with bytes that are not UTF-8 shown in hexadecimal."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""Return `text` on one line: what is not UTF-8 or cannot be seen becomes an escape.
+
+    Examples
+    --------
+    >>> escape("cat\n\x1b[2Jdog")
+    'cat\\n\\x1b[2Jdog'
+    """
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return re.sub(_UNSEEN, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @dataclass(slots=True)
@@ -84,14 +103,15 @@ class Scan:
         Name, bytes, and modification time in nanoseconds.
     folders, others : list of str
         Names of sub-folders, and of files that are no images.
-    links : int
-        How many symbolic links there are.
+    links, pipes : int
+        How many symbolic links there are, and how many pipes, sockets and devices.
     """
 
     images: list[tuple[str, int, int]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     links: int = 0
+    pipes: int = 0
 
 
 class Tree(Protocol):
@@ -144,6 +164,7 @@ class Listing:
     tables: tuple[str, ...]
     others: dict[str, int]
     links: int
+    pipes: int = 0
 
     @property
     def root(self) -> Path:
@@ -173,6 +194,8 @@ class Listing:
             said.append(f"{sum(self.others.values())} files are no images: {kinds}")
         if self.links:
             said.append(f"{self.links} symbolic links were not followed")
+        if self.pipes:
+            said.append(f"{self.pipes} pipes, sockets or devices were left alone")
         return said
 
 
@@ -195,7 +218,7 @@ def arrange(tree: Tree) -> Listing:
     folders: list[Folder] = []
     others: Counter[str] = Counter()
     tables: list[str] = []
-    links = 0
+    links = pipes = 0
     waiting: list[tuple[str, ...]] = [()]
     while waiting:
         parts = waiting.pop()
@@ -203,12 +226,13 @@ def arrange(tree: Tree) -> Listing:
         folders.append(_pack(parts, scan.images))
         waiting.extend((*parts, name) for name in sorted(scan.folders, reverse=True))
         links += scan.links
+        pipes += scan.pipes
         if not parts:
             tables = sorted(name for name in scan.others if suffix(name) in TABLES)
         others.update(escape(suffix(name)) or "without a suffix" for name in scan.others)
     for name in tables:
         others[suffix(name)] -= 1
-    return Listing(tree, tuple(folders), tuple(tables), dict(+others), links)
+    return Listing(tree, tuple(folders), tuple(tables), dict(+others), links, pipes)
 
 
 def suffix(name: str) -> str:
@@ -218,8 +242,8 @@ def suffix(name: str) -> str:
 
 
 def hidden(name: str) -> bool:
-    """Tell whether a file or folder is not meant to be seen; macOS puts its own into archives."""
-    return name.startswith(".") or name == "__MACOSX"
+    """Tell whether a file or folder is not meant to be seen, or belongs to the system."""
+    return name.startswith(".") or name in SYSTEM
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +288,10 @@ def _sort(entry: os.DirEntry[str], found: Scan) -> None:
         found.links += 1
     elif entry.is_dir(follow_symlinks=False):
         found.folders.append(entry.name)
-    else:
+    elif entry.is_file(follow_symlinks=False):
         found.others.append(entry.name)
+    else:
+        found.pipes += 1
 
 
 def _pack(parts: tuple[str, ...], images: list[tuple[str, int, int]]) -> Folder:

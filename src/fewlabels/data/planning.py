@@ -72,6 +72,8 @@ def make_plan(
 
 def _shapes(source: Source, rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     for row in rows.tolist():
+        if row in source.issues:
+            continue
         with contextlib.suppress(OSError, ValueError), decode.Quiet():
             if source.pictures is not None:
                 height, width = np.shape(source.read(row))[:2]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from fewlabels.core.errors import DataError
 from fewlabels.data import arrays, hub, parquet, tables, torchvision_sets
 from fewlabels.data.archives import ARCHIVES, is_archive, open_archive
 from fewlabels.data.folders import read_folders
 from fewlabels.data.listing import TABLES, Listing, arrange, escape, walk
+from fewlabels.data.members import MAX_BYTES, TOO_LARGE
 from fewlabels.data.source import Columns, Source
 
 __all__ = ["Source", "read_source"]
@@ -62,7 +66,7 @@ def read_source(
     path = Path(data).expanduser()
     if path.is_dir():
         listing = walk(path)
-        return parquet.find(listing, asked) or _read_listing(listing, asked)
+        return parquet.find(listing, asked) or _without_giants(_read_listing(listing, asked))
     if not path.exists():
         raise DataError("data.missing", f"{escape(str(path))} does not exist", "check the path")
     return _read_file(path, asked, progress)
@@ -78,7 +82,7 @@ def _read_file(
         asked.refuse("an .npz file")
         return arrays.read_npz(path)
     if path.suffix.lower() in TABLES:
-        return parquet.read_alone(path, asked) or tables.read(path, asked)
+        return parquet.read_alone(path, asked) or _without_giants(tables.read(path, asked))
     raise DataError(
         "data.kind",
         f"{escape(str(path))} is neither a folder, an archive ({' '.join(ARCHIVES)}), a table "
@@ -93,3 +97,9 @@ def _read_listing(listing: Listing, asked: Columns) -> Source:
         return table
     asked.refuse(f"{escape(str(listing.root))}, which holds no table of its images")
     return read_folders(listing)
+
+
+def _without_giants(source: Source) -> Source:
+    """Enter files that are larger than any picture may be as unreadable, so that none is read."""
+    large = {int(row): TOO_LARGE for row in np.flatnonzero(source.sizes > MAX_BYTES)}
+    return replace(source, issues={**large, **source.issues}) if large else source

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fewlabels.core.errors import DataError
 from fewlabels.data import cache, decode
+from fewlabels.data.listing import escape
 from fewlabels.data.source import Source
 
 
@@ -242,4 +243,4 @@ class StreamingStore:
 
     def _changed(self, row: int, how: str) -> DataError:
         hint = "run the command again: it then starts from the files as they are"
-        return DataError("data.changed", f"{self._source.paths[row]} {how}", hint)
+        return DataError("data.changed", f"{escape(self._source.paths[row])} {how}", hint)

@@ -34,7 +34,7 @@ def default_folder(verb: str, name: str, config: Mapping[str, Any] | None = None
         An unfinished folder with this configuration is taken instead, so that the same
         command goes on where it was interrupted.
     """
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100].strip("-.") or "data"
     number = 1
     while (folder := Path("runs") / f"{verb}-{plain}-{number}").exists():
         run = RunFolder(folder)
