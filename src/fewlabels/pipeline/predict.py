@@ -16,6 +16,7 @@ from fewlabels.core.types import Batch
 from fewlabels.data import decode
 from fewlabels.data.augment import plain
 from fewlabels.data.listing import escape, walk
+from fewlabels.data.members import MAX_BYTES, TOO_LARGE
 from fewlabels.data.streaming import assemble
 from fewlabels.models.classifier import Saved
 from fewlabels.pipeline.carried import open_whole
@@ -178,6 +179,8 @@ def read_picture(file: str | Path, channels: int, short_side: int) -> np.ndarray
     try:
         if not path.is_file():  # a pipe would block whoever reads it
             return "not a file" if path.exists() else "there is no such file"
+        if path.stat().st_size > MAX_BYTES:
+            return TOO_LARGE
         return decode.load(path.read_bytes(), channels, short_side).pixels
     except OSError as error:
         return error.strerror or str(error)
