@@ -360,6 +360,10 @@ def good_pictures() -> Iterator[Picture]:
     white = np.where(grey[:, :, None] > 99, photo(), 255)
     yield used("transparency", packed(clear, "WEBP", lossless=True), white, notes="alpha")
     yield used("transparency", packed(clear, "PNG"), white, notes="alpha")
+    changed = photo()
+    changed[-1, 0, 0] ^= 4  # rows run upwards, and colours are blue, green, red
+    bit = 8 * (54 + 2) + 2
+    yield used("one bit flipped in another format", flipped(packed(photo(), "BMP"), bit), changed)
     two = np.where(photo()[:, :, :1] > 99, (10, 200, 30), (200, 10, 30)).astype(np.uint8)
     yield used("GIF", packed(two, "GIF"), two, notes="palette")
     yield used("GIF without an end mark", packed(two, "GIF")[:-1], two, notes="palette")
@@ -717,6 +721,13 @@ def places() -> list[Place]:
             reason="cannot be read .Permission denied",
         ),
         Place("file above 200 MB", giant, QUARANTINED, {"cat/giant.png": "cat"}, reason="200 MB"),
+        Place(
+            "name with HTML",
+            lambda root: (root / "cat/<script>alert(4).jpg").write_bytes(b"no picture"),
+            QUARANTINED,
+            {"cat/<script>alert(4).jpg": "cat"},
+            reason="not a JPEG",
+        ),
         Place(
             "class without a readable image",
             broken_class,

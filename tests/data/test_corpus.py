@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +24,28 @@ from corpus import (
     Picture,
     Place,
     flipped,
+    giant,
     good_classes,
     jpeg,
+    oriented,
     packed,
     photo,
     pictures,
     places,
+    png,
     refusals,
     scan_bomb,
+    webp,
 )
 from PIL import Image
 
 from fewlabels.core.errors import DataError
 from fewlabels.data import decode
 from fewlabels.data.dataset import open_dataset
+from fewlabels.data.listing import Strings, escape
+from fewlabels.data.room import Room
+from fewlabels.pipeline.folders import default_folder
+from fewlabels.pipeline.predict import read_picture
 
 PAGE = Path(__file__).parents[2] / "docs" / "odd-files.md"
 PICTURES = pictures()
@@ -273,6 +284,154 @@ def test_inspect_of_the_whole_corpus(whole: Path) -> None:
     shown = humbled("-m", "fewlabels", "inspect", str(whole))
     assert shown.returncode == 0, shown.stderr
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", shown.stdout)
+
+
+@linux
+@pytest.mark.slow
+def test_a_run_on_the_whole_corpus(whole: Path, tmp_path: Path) -> None:
+    before = snapshot(whole)
+    out = tmp_path / "run"
+    words = ["run", str(whole), "--out", str(out), "--budget", "40s", "--image-size", "16"]
+    words += ["--arms", "random+features,pixels", "--baseline", "pixels", "--seeds", "2", "--json"]
+    done = humbled("-m", "fewlabels", *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["inspect"]
+    reasons, classes = expected(whole)
+    assert found["classes"] == classes
+    assert {row["path"] for row in found["quarantine"]} == set(reasons)
+    with (out / "quarantine.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == found["quarantine"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    for shown in ("&lt;script&gt;alert(3)&lt;b&gt;", "cat/&lt;script&gt;alert(4).jpg", "o\\nx"):
+        assert shown in page, shown
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202e]", page)
+    assert snapshot(whole) == before
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from fewlabels.data import decode
+from fewlabels.data.dataset import open_dataset
+
+def memory(field):
+    (line,) = (l for l in Path("/proc/self/status").read_text().splitlines() if field in l)
+    return int(line.split()[1]) / 1024
+
+def peak(call, *given):
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    call(*given)
+    return memory("VmHWM") - before
+
+def load(path):
+    try:
+        decode.load(path.read_bytes(), 3, 146)
+    except ValueError:
+        pass
+
+folder = Path(sys.argv[1])
+open_dataset(folder / "plain")
+for path in sorted((folder / "single").iterdir()):
+    print(path.stem, peak(load, path))
+if (folder / "mixed").exists():
+    print("opened", peak(open_dataset, folder / "mixed"))
+"""
+
+
+def peaks(folder: Path) -> dict[str, float]:
+    """Return by how many MB memory rose at most, for each file and for a folder of all."""
+    good_classes(folder / "plain")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: float(mb) for name, mb in map(str.split, done.stdout.splitlines())}
+
+
+@linux
+@pytest.mark.medium
+def test_bombs_take_little_memory(tmp_path: Path) -> None:
+    good_classes(tmp_path / "mixed", 20)
+    (tmp_path / "single").mkdir()
+    bombs = [picture for picture in PICTURES if picture.kind.startswith("bomb")]
+    for number, bomb in enumerate(bombs):
+        for where in ("single", "mixed/cat"):
+            (tmp_path / where / f"{number}{bomb.suffix}").write_bytes(bomb.data)
+    giant(tmp_path / "mixed")
+    found = peaks(tmp_path)
+    assert len(found) == len(bombs) + 1
+    assert max(found.values()) < 200, found
+
+
+@linux
+@pytest.mark.medium
+def test_the_largest_pictures_take_20_bytes_a_pixel(tmp_path: Path) -> None:
+    side, single = 7000, tmp_path / "single"
+    single.mkdir()
+    row = bytes(1 + 4 * side)
+    (single / "webp.webp").write_bytes(webp(side, side))
+    clear = Image.new("RGBA", (side, side), (9, 9, 9, 100))
+    options = {"lossless": True, "method": 0, "exif": oriented(6)}
+    (single / "worst.webp").write_bytes(packed(clear, "WEBP", **options))
+    (single / "alpha.png").write_bytes(png((side, side), row * side, 8, 6))
+    (single / "deep.png").write_bytes(png((side, side), row[: 1 + 2 * side] * side, 16, 0))
+    (single / "bits.png").write_bytes(png((side, side), row[: 1 + side // 8] * side, 1, 0))
+    found = peaks(tmp_path)
+    assert max(found["webp"], found["worst"]) < 20 * side**2 / 2**20 + 20
+    assert max(found["alpha"], found["deep"]) < 12 * side**2 / 2**20 + 50
+    assert found["bits"] < 200
+
+
+def test_threads_share_the_room_for_pixels() -> None:
+    room, held, most = Room(10), [0], [0]
+
+    def work(pixels: int) -> None:
+        with room.take(pixels):
+            held[0] += pixels
+            most[0] = max(most[0], held[0])
+            time.sleep(0.001)
+            held[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, [10, 1, 4, 6, 3, 3, 3, 10, 2, 5] * 5))
+    assert most[0] <= 10
+    assert held[0] == 0
+
+
+def test_a_file_above_200_mb_is_not_read_by_predict(folder: Path) -> None:
+    giant(folder)
+    assert read_picture(folder / "cat/giant.png", 3, 16) == "more than 200 MB"
+    assert isinstance(read_picture(folder / "cat/0.png", 3, 16), np.ndarray)
+
+
+def test_a_folder_with_a_long_name_gets_a_run_folder() -> None:
+    assert len(default_folder("run", "x" * 255).name) < 150
+
+
+def test_names_are_shown_on_one_line() -> None:
+    names = Strings.of(["plain", "b\nd", "x\u202ey", "caf\udce9", "\u0646\u200c\u0645"])
+    shown = ["plain", "b\\nd", "x\\u202ey", "caf\\xe9", "\u0646\u200c\u0645"]
+    assert names.printable().to_pylist() == shown
+    assert [escape(name) for name in names] == shown
+    assert list(names[:2]) == ["plain", "b\nd"]
+
+
+ROW = re.compile(r"^\| ([^|]+) \| (used|quarantined|ignored|refused)\b", re.M)
+
+
+def test_the_table_of_the_docs_is_the_corpus() -> None:
+    decided: dict[str, set[str]] = {}
+    for one in (*PICTURES, *places(), *refusals()):
+        decided.setdefault(one.kind, set()).add(one.outcome)
+    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
+    assert len(rows) == len({kind for kind, _ in rows})
+    assert {kind for kind, _ in rows} == set(decided)
+    for kind, outcome in rows:
+        assert outcome in decided[kind], kind
+    assert len(rows) >= 60
 
 
 @linux
