@@ -233,6 +233,20 @@ def scans(data: bytes) -> list[int]:
     return found
 
 
+def apart(array: np.ndarray) -> bytes:
+    """Return a JPEG whose components come one after the other, each in a scan of its own."""
+    planes = [jpeg(plane) for plane in Image.fromarray(array).convert("YCbCr").split()]
+    first = planes[0]
+    frame, tables = first.index(b"\xff\xc0"), first.index(b"\xff\xc4")
+    size = first[frame + 5 : frame + 9]
+    three = b"".join(bytes([one, 0x11, 0]) for one in (1, 2, 3))
+    head = first[:frame] + b"\xff\xc0\0\x11\x08" + size + b"\x03" + three
+    body = first[tables : scans(first)[0]]
+    for one, plane in enumerate(planes, 1):
+        body += b"\xff\xda\0\x08\x01" + bytes([one, 0, 0, 63, 0]) + plane[scans(plane)[0] + 10 : -2]
+    return head + body + b"\xff\xd9"
+
+
 def scan_bomb(count: int) -> bytes:
     """Repeat the last scan of a flat progressive JPEG."""
     whole = jpeg(Image.new("RGB", (64, 64), (90, 30, 200)), progressive=True)
@@ -330,6 +344,7 @@ def good_pictures() -> Iterator[Picture]:
     yield used("JPEG, progressive", jpeg(photo(), progressive=True), within=8)
     yield used("JPEG, grey", jpeg(grey), grey, 4)
     yield used("JPEG with restart marks", jpeg(photo(), restart_marker_blocks=2), within=8)
+    yield used("JPEG, colours one after the other", apart(photo()), within=8)
     yield used("JPEG, CMYK", jpeg(Image.fromarray(photo()).convert("CMYK")), within=8, notes="cmyk")
     yield used("JPEG, YCCK", ycck(photo()), within=10, notes="cmyk")
     yield used("JPEG of several pictures", packed_mpo(), within=8)
@@ -478,7 +493,11 @@ def bad_pictures() -> Iterator[Picture]:
     several = jpeg(photo(), progressive=True)
     for place in scans(several)[1:]:
         cut_off = several[:place] + b"\xff\xd9"
-        yield bad("progressive JPEG, scans missing", cut_off, "scans of the JPEG are missing")
+        yield bad("JPEG, scans missing", cut_off, "scans of the JPEG are missing")
+    several = apart(photo())
+    for place in scans(several)[1:]:
+        cut_off = several[:place] + b"\xff\xd9"
+        yield bad("JPEG, scans missing", cut_off, "scans of the JPEG are missing")
     sound = packed(photo(), "PNG")
     pixels = sound.index(b"IDAT")
     for bit in range(8 * 8, 8 * len(sound) - 8 * 12, 997):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,13 +40,14 @@ from corpus import (
     scan_bomb,
     webp,
 )
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fewlabels.core.errors import DataError
 from fewlabels.data import decode
 from fewlabels.data.dataset import open_dataset
 from fewlabels.data.listing import Strings, escape
 from fewlabels.data.room import Room
+from fewlabels.data.store import StreamingStore, open_store
 from fewlabels.pipeline.folders import default_folder
 from fewlabels.pipeline.predict import read_picture
 
@@ -87,6 +91,30 @@ def test_every_picture(picture: Picture, short_side: int | None) -> None:
         wanted = decode.shrink(wanted, short_side)
     assert found.pixels.shape == wanted.shape
     assert np.abs(found.pixels.astype(int) - wanted).max() <= picture.within
+
+
+def test_other_decoders_are_never_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def refuse(name: str) -> Any:
+        def factory(*_: object) -> None:
+            called.append(name)
+            raise SyntaxError
+
+        return factory, None
+
+    Image.init()
+    for name in set(Image.OPEN) - set(decode.FORMATS):
+        monkeypatch.setitem(Image.OPEN, name, refuse(name))
+    for picture in PICTURES:
+        with contextlib.suppress(ValueError):
+            decode.load(picture.data, 3)
+        with contextlib.suppress(ValueError):
+            decode.probe(picture.data)
+    assert called == []
+    with pytest.raises(UnidentifiedImageError):  # so that the test can fail
+        Image.open(io.BytesIO(b"no picture"))
+    assert len(called) > 20
 
 
 def test_a_cut_file_is_refused_or_whole() -> None:
@@ -260,6 +288,30 @@ def expected(root: Path) -> tuple[dict[str, str], dict[str, int]]:
             elif label is not None:
                 classes[label] += 1
     return reasons, dict(classes)
+
+
+@pytest.mark.medium
+def test_an_archive_and_a_stream_give_what_the_folder_gives(tmp_path: Path) -> None:
+    folder, archive = tmp_path / "photos", tmp_path / "photos.zip"
+    good_classes(folder, 220)
+    for number, picture in enumerate(PICTURES):
+        (folder / f"cat/odd-{number:03d}{picture.suffix}").write_bytes(picture.data)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed_files:
+        for file in sorted(folder.rglob("*.*")):
+            packed_files.write(file, file.relative_to(folder))
+    first, second = open_dataset(folder), open_dataset(archive)
+    assert first.report["quarantine"] == second.report["quarantine"]
+    assert first.manifest.table.equals(second.manifest.table)
+    streamed = open_store(
+        first.source, short_side=first.store.short_side, channels=3, cap_bytes=0, verify=True
+    )
+    assert isinstance(streamed, StreamingStore)
+    rows = np.flatnonzero(first.store.ok)
+    np.testing.assert_array_equal(streamed.ok, first.store.ok)
+    for start in range(0, len(rows), 100):
+        some = rows[start : start + 100]
+        for store in (second.store, streamed):
+            np.testing.assert_array_equal(store.read(some)[0], first.store.read(some)[0])
 
 
 @linux

@@ -109,10 +109,11 @@ def _check_scans(data: bytes) -> None:
     lowest: dict[tuple[int, int], int] = {}  # the last bit sent, by component and coefficient
     frame, count = None, 0
     for segment in _segments(data):
-        if segment.marker in _FRAMES:
+        if segment.marker != _SCAN:
             frame = segment
-        if segment.marker != _SCAN or frame is None:
             continue
+        if frame is None:
+            return
         if count == 0 and _is_whole(frame, segment):
             return
         count += 1
@@ -126,25 +127,27 @@ def _check_scans(data: bytes) -> None:
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """Yield the segments of a JPEG up to its end mark, skipping what lies between them."""
+    """Yield the frame and the scans of a JPEG up to its end mark."""
     place = 2
     while found := _MARKER.search(data, place):
-        marker, place = data[found.end() - 1], found.end()
+        place = found.end()
+        marker = data[place - 1]
         if marker == _END_OF_IMAGE:
             return
-        if marker != _START_OF_IMAGE:
-            start, length = place + 2, int.from_bytes(data[place : place + 2], "big")
-            place += max(2, length)
+        if marker == _START_OF_IMAGE:
+            continue
+        start, length = place + 2, int.from_bytes(data[place : place + 2], "big")
+        place += max(2, length)
+        if marker == _SCAN or marker in _FRAMES:
             yield _Segment(marker, data[start:place], place)
 
 
 def _first_scan(data: bytes) -> tuple[_Segment, _Segment]:
     frame = None
     for segment in _segments(data):
-        if segment.marker in _FRAMES:
-            frame = segment
         if segment.marker == _SCAN and frame is not None:
             return frame, segment
+        frame = segment
     raise ValueError("truncated or damaged (a JPEG without a scan)")
 
 

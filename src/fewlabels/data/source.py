@@ -210,7 +210,7 @@ def refuse_clashes(names: Iterable[str]) -> None:
     """
     seen: dict[str, str] = {}
     for name in sorted(set(names)):
-        folded = unicodedata.normalize("NFC", name).casefold()
+        folded = unicodedata.normalize("NFC", escape(name)).casefold()
         if folded in seen:
             raise DataError(
                 "data.class_clash",
