@@ -243,7 +243,7 @@ def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
             content: object = None
             if path.is_symlink():
                 content = path.readlink()
-            elif path.is_file() and about.st_size < 1 << 30:
+            elif path.is_file() and about.st_size < 1 << 30 and os.access(path, os.R_OK):
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
             state[str(path)] = (about.st_mode, about.st_size, about.st_mtime_ns, content)
     return state

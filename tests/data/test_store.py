@@ -235,7 +235,7 @@ def test_the_key_follows_listing_and_preprocessing(
     open_store(equal, short_side=16, channels=1)
     open_store(equal, short_side=8, channels=3)
     assert len(stores()) == 3
-    monkeypatch.setattr(store, "PREPROCESS_VERSION", 2)
+    monkeypatch.setattr(store, "PREPROCESS_VERSION", store.PREPROCESS_VERSION + 1)
     open_it(equal)
     assert len(stores()) == 4
     os.utime(root / "a" / "000.png", ns=(1, 1))
