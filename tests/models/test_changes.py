@@ -15,6 +15,7 @@ from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import load_model, save_model
 from fewlabels.models.small import SmallCNN
 from fewlabels.results.files import read_json, to_json
+from fewlabels.results.seals import read_sealed, write_sealed
 
 
 def built(name: str = "conv-32-64-64", size: int = 16, **options: Any) -> Any:
@@ -92,9 +93,9 @@ def test_a_changed_network_comes_back_from_its_folder(tmp_path: Path) -> None:
     assert torch.allclose(saved.backbone(x), net(x), atol=1e-6)
     assert saved.pictures == pictures
     assert saved.backbone.options == {"channels": [8, 12], "activation": "tanh"}
-    config = read_json(tmp_path / "config.json")
+    config = read_sealed(tmp_path / "config.json")
     config["options"] = {"checkpoint_path": "/etc/passwd"}
-    (tmp_path / "config.json").write_text(to_json(config))
+    write_sealed(tmp_path / "config.json", config)
     with pytest.raises(ModelError):
         load_model(tmp_path)
 
@@ -105,5 +106,6 @@ def test_folders_from_before_had_no_options(tmp_path: Path) -> None:
     save_model(tmp_path, net, "conv-32-64-64", pictures, short_side=16)
     config = read_json(tmp_path / "config.json")
     del config["options"], config["pictures"]["crop"], config["pictures"]["interpolation"]
+    del config["seal"], config["weights_sha256"]
     (tmp_path / "config.json").write_text(to_json(config))
     assert load_model(tmp_path).pictures == pictures

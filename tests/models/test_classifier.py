@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fewlabels.core.types import Batch, Pictures
 from fewlabels.models.backbones import create_backbone
 from fewlabels.models.classifier import Classifier, load_model, save_model
 from fewlabels.models.heads import LinearHead, MixtureHead, NeighbourHead
+from fewlabels.results.seals import read_sealed, write_sealed
 
 PICTURES = Pictures(16, 3, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 CLASSES = ("cat", "dog", "über-owl")
@@ -130,8 +131,7 @@ def test_an_encoder_without_a_head_is_no_classifier(tmp_path: Path) -> None:
 
 def _change(folder: Path, **values: object) -> None:
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(config | values), encoding="utf-8")
+    write_sealed(path, read_sealed(path) | values)
 
 
 def _cut(folder: Path) -> None:
@@ -149,6 +149,7 @@ def _spoil(folder: Path, odd: float) -> None:
     name = next(name for name, value in tensors.items() if value.ndim == 4)
     tensors[name][0, 0, 0, 0] = odd
     save_file(tensors, path)
+    _change(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 DAMAGE: dict[str, Callable[[Path], None]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from fewlabels.models.heads import (
     answers,
     is_linear,
 )
+from fewlabels.results.seals import read_sealed, write_sealed
 
 PICTURES = Pictures(8, 1, (0.3,), (0.4,))
 CENTRE, SPREAD = 2_015.123456789012, 0.1 + 0.2  # no float32 holds either
@@ -81,9 +81,9 @@ def test_a_damaged_description_is_refused(change: dict[str, object], tmp_path: P
     backbone = create_backbone("pixels", in_chans=1, image_size=8)
     head = RegressionHead(linear(), 0.0, 1.0)
     save_model(tmp_path, backbone, "pixels", PICTURES, short_side=8, head=head, target="x")
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_sealed(tmp_path / "config.json")
     config["head"] |= change
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_sealed(tmp_path / "config.json", config)
     with pytest.raises(ModelError, match="cannot load"):
         load_model(tmp_path)
 

@@ -300,6 +300,7 @@ def test_evaluate_says_where_to_name_images_that_moved(classifier: Run, tmp_path
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"]["data"] = str(tmp_path / "gone")
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (run / "checksums.json").unlink()
     with pytest.raises(DataError) as caught:
         evaluate(run, reporter=QUIET)
     assert "--data" in caught.value.hint

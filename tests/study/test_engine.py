@@ -14,6 +14,7 @@ import pytest
 from fewlabels.core.errors import DataError, DivergedError, UsageError
 from fewlabels.pipeline.task import DataOptions, Task, measure_pictures
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.seals import read_sealed
 from fewlabels.study import jobs
 from fewlabels.study.collect import gather
 from fewlabels.study.encoders import open_encoder
@@ -86,7 +87,7 @@ def test_every_cell_is_there_once(whole: Comparison) -> None:
     assert all(0 <= row["accuracy"] <= 1 and row["failed"] is None for row in rows)
     assert all(row["labels"] == row["shots"] * 10 for row in rows)
     for row in rows:
-        assert json.loads((whole.folder / "cells" / f"{row['id']}.json").read_text()) == row
+        assert read_sealed(whole.folder / "cells" / f"{row['id']}.json") == row
 
 
 def test_cells_agree_with_what_they_say_of_each_image(whole: Comparison) -> None:

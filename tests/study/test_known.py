@@ -15,8 +15,9 @@ from fewlabels.models.classifier import load_model, save_model
 from fewlabels.pipeline.pretrain import pretrain
 from fewlabels.pipeline.stages import new_backbone
 from fewlabels.pipeline.task import DataOptions
-from fewlabels.results.files import read_json, to_json, write_atomic
+from fewlabels.results.files import to_json, write_atomic
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.seals import read_sealed
 from fewlabels.study.collect import gather
 from fewlabels.study.conclusion import conclude
 from fewlabels.study.grid import Comparison
@@ -123,7 +124,7 @@ def test_cells_of_an_older_version_tell_less(comparison: Comparison, tmp_path: P
     shutil.copytree(comparison.folder, tmp_path / "run")
     older = replace(comparison, folder=tmp_path / "run", cells=[], missing=[], choices=[])
     for path in (older.folder / "cells").glob("*.json"):
-        row = read_json(path)
+        row = read_sealed(path)
         del row["encoder"]
         write_atomic(path, to_json(row))
     gather(older)

@@ -32,6 +32,7 @@ from fewlabels.results.ledger import looks
 from fewlabels.results.lock import Lock
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
+from fewlabels.results.seals import read_sealed, write_sealed
 from fewlabels.study import encoders, jobs, settings, sharing, work, workers
 from fewlabels.study.compare import compare
 from fewlabels.training.progress import Reporter
@@ -623,14 +624,14 @@ def test_a_plan_for_another_device_is_collected_but_not_computed_here(
         pytest.skip("there is such a device here")
     config = (planned / "config.yaml").read_text().replace("device: cpu", "device: auto")
     (planned / "config.yaml").write_text(config)
-    data = read_json(planned / "data.json")
-    (planned / "data.json").write_text(json.dumps({**data, "device": "cuda"}))
+    data = read_sealed(planned / "data.json")
+    write_sealed(planned / "data.json", {**data, "device": "cuda"})
     about = {**ABOUT, "device": "auto", "out": planned, "reporter": Reporter(quiet=True)}
     options = DataOptions(str(table))
     listed = compare(options, **about, list_cells=True)
     with pytest.raises(UsageError, match="was begun on cuda"):
         compare(options, **about, cells=names(listed)[:1])
-    (planned / "data.json").write_text(json.dumps(data))
+    write_sealed(planned / "data.json", data)
     here = compare(options, **about, list_cells=True)
     assert not set(names(here)) & set(names(listed))  # a device is part of a cell's name
 

@@ -121,14 +121,11 @@ def test_a_process_killed_before_the_note_leaves_the_checkpoint_before(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path, trained, 1, 0.0)
-    real = module.write_atomic
 
-    def die(path: Path, data: bytes | str) -> None:
-        if path.suffix == ".json":
-            raise KeyboardInterrupt
-        real(path, data)
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_atomic", die)
+    monkeypatch.setattr(module, "write_sealed", die)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path, trained, 2, 0.0)
     found = latest_checkpoint(tmp_path)

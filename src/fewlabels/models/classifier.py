@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +31,16 @@ from fewlabels.models.heads import (
 )
 from fewlabels.models.taps import Taps, untapped
 from fewlabels.models.weights import not_finite
-from fewlabels.results.files import read_json, to_json, write_atomic
+from fewlabels.results.files import write_atomic
+from fewlabels.results.seals import read_sealed, write_sealed
 
 SCHEMA = 1
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+_DAMAGE = (
+    *(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, MemoryError),
+)
 Near = TypeVar("Near", bound=NeighbourHead)
+Part = TypeVar("Part", bound=nn.Module)
 
 
 class Classifier(nn.Module):
@@ -149,8 +157,9 @@ def save_model(  # noqa: PLR0913 - a model, and what belongs to it
         tensors |= {f"head.{k}": v for k, v in head.state_dict().items()}
         config["head"] = _describe_head(head)
     ready = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    write_atomic(folder / "model.safetensors", save_tensors(ready))
-    write_atomic(folder / "config.json", to_json(config) + "\n")
+    raw = save_tensors(ready)
+    write_atomic(folder / "model.safetensors", raw)
+    write_sealed(folder / "config.json", config | {"weights_sha256": _sha256(raw)})
 
 
 def _describe_head(head: nn.Module) -> dict[str, Any]:
@@ -222,8 +231,9 @@ def load_model(folder: Path) -> Saved:
     ModelError
         A file is missing or damaged, or weights and configuration do not fit.
     """
-    config = read_json(folder / "config.json")
+    config = read_sealed(folder / "config.json")
     try:
+        tensors = _tensors(folder / "model.safetensors", config.get("weights_sha256"))
         pictures = Pictures(
             size=int(config["pictures"]["size"]),
             channels=int(config["pictures"]["channels"]),
@@ -232,19 +242,11 @@ def load_model(folder: Path) -> Saved:
             crop=float(config["pictures"].get("crop", 1.0)),
             interpolation=str(config["pictures"].get("interpolation", "")),
         )
-        backbone = create_backbone(
-            config["backbone"],
-            in_chans=pictures.channels,
-            image_size=pictures.size,
-            options=config.get("options"),
-        )
-        head = _build_head(config["head"]) if config["head"] else None
-        tensors = load_tensors((folder / "model.safetensors").read_bytes())
-        _fill(backbone, "backbone.", tensors)
+        backbone = _filled(partial(_build_backbone, config, pictures), "backbone.", tensors)
+        about = config["head"]
+        head = _filled(partial(_build_head, about), "head.", tensors) if about else None
         if stages := config.get("stages"):
             backbone = Taps(backbone, stages, channels=pictures.channels, size=pictures.size)
-        if head is not None:
-            _fill(head, "head.", tensors)
         short_side, classes = int(config["short_side"]), tuple(map(str, config["classes"]))
     except UsageError as error:  # a backbone that neither we nor timm know
         raise ModelError("model.damaged", f"cannot load {folder}: {error.message}") from error
@@ -254,8 +256,35 @@ def load_model(folder: Path) -> Saved:
     return Saved(backbone, head, pictures, short_side, classes, config)
 
 
-def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
+def _tensors(path: Path, known: str | None) -> dict[str, Tensor]:
+    raw = path.read_bytes()
+    if known not in (None, _sha256(raw)):
+        raise ValueError(f"{path.name} is damaged: its checksum does not fit")
+    return load_tensors(raw)
+
+
+def _build_backbone(config: dict[str, Any], pictures: Pictures) -> Backbone:
+    return create_backbone(
+        config["backbone"],
+        in_chans=pictures.channels,
+        image_size=pictures.size,
+        options=config.get("options"),
+    )
+
+
+def _filled(build: Callable[[], Part], prefix: str, tensors: dict[str, Tensor]) -> Part:
+    """Build a part and fill it; before it takes memory, its shapes must be those of the file."""
     part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if odd := not_finite(part):
         raise ValueError(f"its tensor {prefix}{odd} holds values that are no finite numbers")
+    with torch.device("meta"):
+        needed = {name: value.shape for name, value in build().state_dict().items()}
+    if needed != {name: value.shape for name, value in part.items()}:
+        raise ValueError(f"its {prefix.rstrip('.')} and config.json do not fit each other")
+    module = build()
     module.load_state_dict(part, strict=True)
+    return module
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()

@@ -18,6 +18,7 @@ from fewlabels.models.taps import Taps
 from fewlabels.pipeline.stages import new_backbone, on_device
 from fewlabels.pipeline.starts import Start, is_run, open_model, refuse_other
 from fewlabels.pipeline.task import Task, pick_backbone
+from fewlabels.results.runfolder import RunFolder
 from fewlabels.transfer.structure import Fate, carry_over, compare, counts
 
 
@@ -162,6 +163,7 @@ def seen_before(start: Start, task: Task) -> str:
             f"{start.name} does not tell which images it was trained on: test images of this "
             "data may be among them"
         )
+    RunFolder(start.name).require("manifest.parquet")
     stored = Manifest.load(manifest)
     rows = zip(stored.column("sha256"), stored.column("split"), strict=True)
     trained = {digest for digest, split in rows if split == "train"}

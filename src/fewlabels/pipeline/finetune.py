@@ -35,7 +35,6 @@ from fewlabels.pipeline.starts import UNTRAINED, Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions
 from fewlabels.pipeline.watching import held_rows
 from fewlabels.results.environment import describe
-from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.cost import Cost, Meter
@@ -343,8 +342,8 @@ def _settle(run: RunFolder, job: Job, head: nn.Module | None) -> int:
     if not processes.by_main(path.exists):
         plan = plan_steps(job, head)
         if processes.is_main():
-            run.write_json("plan.json", plan)
-    return processes.by_main(lambda: int(read_json(path)["steps"]))
+            run.write_sealed("plan.json", plan)
+    return processes.by_main(lambda: int(run.read_json("plan.json")["steps"]))
 
 
 def _told(job: Job, fates: list[Fate]) -> bool:
@@ -359,5 +358,5 @@ def _method(start: Start) -> str | None:
     place = Path(start.name) / "results.json"
     if start.kind != "run" or not place.exists():
         return None
-    method = read_json(place).get("method")
+    method = RunFolder(start.name).read_json("results.json").get("method")
     return str(method) if method else None

@@ -18,8 +18,7 @@ from fewlabels.data.dataset import Dataset
 from fewlabels.data.leaks import leaks_csv
 from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import Task
-from fewlabels.results.files import read_json
-from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.runfolder import CONFIG, RunFolder
 from fewlabels.training.loop import BF16_PIXELS, has_bf16
 
 
@@ -52,14 +51,14 @@ def finished(run: RunFolder, config: Mapping[str, Any], name: str) -> dict[str, 
     UsageError
         It was made with another configuration.
     """
+    run.require(CONFIG, name)
     if not run.same_config(config):
         raise UsageError(
             "run.finished",
             f"{run.path} holds a finished run with another configuration",
             "another --out",
         )
-    result: dict[str, Any] = read_json(run.path / name)
-    return {**result, "already_done": True}
+    return {**run.read_json(name), "already_done": True}
 
 
 @contextlib.contextmanager
@@ -132,7 +131,7 @@ def refuse_unfinished(run: RunFolder, resume: str) -> None:
     """
     if resume not in ("auto", "never"):
         raise UsageError("usage.resume", f"unknown --resume {resume!r}", "auto or never")
-    if resume == "never" and (run.path / "config.yaml").exists():
+    if resume == "never" and (run.path / CONFIG).exists():
         raise UsageError(
             "run.unfinished",
             f"{run.path} holds an unfinished run",
@@ -148,7 +147,8 @@ def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
     UsageError, DataError
         The folder was begun with another configuration, or with other data.
     """
-    if (run.path / "config.yaml").exists() and not run.same_config(config):
+    run.require(CONFIG)
+    if (run.path / CONFIG).exists() and not run.same_config(config):
         raise UsageError(
             "run.config",
             f"{run.path} holds an unfinished run with another configuration",
@@ -156,7 +156,7 @@ def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
         )
     key = data_key(task)
     stored = run.path / "data.json"
-    if stored.exists() and read_json(stored)["key"] != key:
+    if stored.exists() and run.read_json("data.json").get("key") != key:
         raise DataError(
             "data.changed",
             f"the images or labels are not those {run.path} was begun with",
@@ -166,7 +166,7 @@ def begin_folder(run: RunFolder, task: Task, config: Mapping[str, Any]) -> None:
     if not stored.exists():
         machine = {"device": task.device.type, "bf16": has_bf16(task.device)}
         folds = {"folds": task.dataset.folds} if task.dataset.folds else {}
-        run.write_json("data.json", {"key": key, "name": task.dataset.name, **machine, **folds})
+        run.write_sealed("data.json", {"key": key, "name": task.dataset.name, **machine, **folds})
     task.dataset.manifest.save(run.path / "manifest.parquet")
     for name, text in health_tables(task.dataset).items():
         run.write_bytes(name, text)
@@ -179,7 +179,7 @@ def as_begun(task: Task, place: Path) -> Task:
     those to ask who compute on it.
     """
     stored = place / "data.json"
-    about = read_json(stored) if stored.exists() else {}
+    about = RunFolder(place).read_json("data.json") if stored.exists() else {}
     if "device" not in about:  # a folder of an earlier version, or none yet
         return task
     if about["device"] == task.device.type and about["bf16"] == has_bf16(task.device):

@@ -32,7 +32,7 @@ from fewlabels.pipeline.stages import (
 )
 from fewlabels.pipeline.task import DataOptions, Task, open_task, pick_backbone, refuse_weights
 from fewlabels.results.environment import describe
-from fewlabels.results.files import read_json, write_atomic
+from fewlabels.results.files import write_atomic
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.training.cost import Cost, restart_peak
@@ -163,8 +163,8 @@ def _settle(run: RunFolder, task: Task, settings: dict[str, Any]) -> dict[str, A
         plan = {"steps": steps, "seconds_per_step": pace, "backbone": backbone}
         plan |= {"policy": task.policy, "device": str(task.device)}
         if processes.is_main():
-            run.write_json("plan.json", plan)
-    return processes.by_main(lambda: read_json(path))
+            run.write_sealed("plan.json", plan)
+    return processes.by_main(lambda: run.read_json("plan.json"))
 
 
 def _train(run: RunFolder, task: Task, settings: dict[str, Any], reporter: Reporter) -> None:

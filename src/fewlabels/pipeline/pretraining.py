@@ -20,10 +20,9 @@ from fewlabels.pipeline.stages import PretrainPlan, pretrain_batches, pretrain_e
 from fewlabels.pipeline.task import Task
 from fewlabels.results.files import (
     append_line,
+    checked_line,
     drop_torn_line,
-    read_json,
     read_lines,
-    to_json,
     write_atomic,
 )
 from fewlabels.results.runfolder import RunFolder
@@ -107,7 +106,7 @@ def trim_log(place: Path) -> float:
     drop_torn_line(log)
     saved = latest_checkpoint(place / "checkpoints")
     rows = [row for row in read_lines(log) if saved is not None and row["step"] <= saved.step]
-    write_atomic(log, "".join(to_json(row, indent=None) + "\n" for row in rows))
+    write_atomic(log, "".join(map(checked_line, rows)))
     return float(rows[-1]["seconds"]) if rows else 0.0
 
 
@@ -124,8 +123,7 @@ def closed(run: RunFolder) -> dict[str, Any]:
     # Only now: had the process died before the result was there, they would have been needed.
     drop_checkpoints(run.path)
     run.finish()
-    result: dict[str, Any] = read_json(run.path / "results.json")
-    return result
+    return run.read_json("results.json")
 
 
 def drop_checkpoints(place: Path) -> None:

@@ -13,8 +13,7 @@ from fewlabels.models.published import Published, find, format_for, is_timm_fold
 from fewlabels.models.taps import untapped
 from fewlabels.models.vision import is_vision
 from fewlabels.pipeline.task import DataOptions, Task, open_task, refuse_weights
-from fewlabels.results.files import read_json
-from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.runfolder import CHECKSUMS, RunFolder
 from fewlabels.training.progress import Reporter
 
 UNTRAINED = ("scratch", "random")
@@ -65,7 +64,7 @@ def open_model(folder: Path) -> Saved:
     if not folder.is_dir():
         raise ModelError("run.missing", f"there is no run folder {folder}")
     run = RunFolder(folder)
-    if run.is_finished() and (damaged := run.verify("model/")):
+    if (folder / CHECKSUMS).exists() and (damaged := run.verify("model/")):
         raise ModelError("model.damaged", f"{folder}: {'; '.join(damaged)}")
     for place in (folder / "model", folder):
         if (place / "model.safetensors").exists():
@@ -88,8 +87,8 @@ def split_seed(config: dict[str, Any]) -> int:
 
 def stored_folds(folder: Path) -> int:
     """Return into how many folds a comparison dealt its labelled images; 0 where into none."""
-    about = folder / "data.json"
-    return int(read_json(about).get("folds", 0)) if about.exists() else 0
+    told = (folder / "data.json").exists()
+    return int(RunFolder(folder).read_json("data.json").get("folds", 0)) if told else 0
 
 
 def stored_options(config: dict[str, Any], folder: Path) -> DataOptions:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.core.errors import DataError, FewlabelsError
 from fewlabels.report.words import Record, method_title, number, record, records
+from fewlabels.results.files import read_arrays, read_lines
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.told import RECONSTRUCTION
 
 T = TypeVar("T")
-_UNREADABLE = (OSError, ValueError, KeyError, BadZipFile, RecursionError, EOFError, FewlabelsError)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, FewlabelsError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +132,35 @@ def _add_explanation(folder: Folder) -> None:
     # By their last part: the run may have been moved.
     places = [f"records/{Path(str(one.get('folder'))).name}" for one in found]
     arrays: dict[str, NDArray[Any]] = {}
+    sums = {place: record(one.get("files")) for place, one in zip(places, found, strict=True)}
     if found:
-        arrays = _part(folder, f"{places[-1]}/arrays.npz", _arrays, {})
+        arrays = _belonging(folder, places[-1], "arrays.npz", sums, _arrays, {})
     if arrays:
         folder.explained = Explanation(found[-1], arrays)
     for place in reversed(places):
         if folder.embedding is None:
-            folder.embedding = _part(folder, f"{place}/embedding.npz", _embedding, None)
+            folder.embedding = _belonging(folder, place, "embedding.npz", sums, _embedding, None)
         if not folder.mistakes:
-            folder.mistakes = _part(folder, f"{place}/mistakes.json", _json_records, [])
+            folder.mistakes = _belonging(folder, place, "mistakes.json", sums, _json_records, [])
+
+
+def _belonging(
+    folder: Folder,
+    place: str,
+    name: str,
+    sums: dict[str, Record],
+    read: Callable[[Path], T],
+    default: T,
+) -> T:
+    """Read a file that belongs to a record, which keeps its SHA-256."""
+
+    def checked(file: Path) -> T:
+        known = sums[place].get(name)
+        if known is not None and hashlib.sha256(file.read_bytes()).hexdigest() != known:
+            raise ValueError("damaged")
+        return read(file)
+
+    return _part(folder, f"{place}/{name}", checked, default)
 
 
 def _explanations(file: Path) -> list[Record]:
@@ -148,8 +169,7 @@ def _explanations(file: Path) -> list[Record]:
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    return read_arrays(file)
 
 
 def _paintings(folder: Folder) -> list[Painting]:
@@ -168,11 +188,16 @@ def _paintings(folder: Folder) -> list[Painting]:
 
 
 def _part(folder: Folder, name: str, read: Callable[[Path], T], default: T) -> T:
-    """Read one part; a damaged one is named in the report instead of ending it."""
+    """Read one part; a damaged one is named in the report instead of ending it.
+
+    What lies in ``records`` is sealed record by record.
+    """
     file = folder.path / name
     if not file.exists():
         return default
     try:
+        if not name.startswith("records"):
+            RunFolder(folder.path).require(name)
         return read(file)
     except _UNREADABLE as error:
         folder.unread.append(f"{name}: {error}")
@@ -201,13 +226,13 @@ def _json_records(file: Path) -> list[Record]:
 
 
 def _embedding(file: Path) -> Embedding:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        xy = np.asarray(arrays["xy"], dtype=np.float64)
-        label = np.asarray(arrays["label"], dtype=np.int64)
-        kind = np.asarray(arrays["kind"], dtype=np.str_)
-        classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else []
-        ordered = bool(arrays["ordered"]) if "ordered" in arrays else False
-        layout = str(arrays["layout"]) if "layout" in arrays else "t-SNE"
+    arrays = read_arrays(file)
+    xy = np.asarray(arrays["xy"], dtype=np.float64)
+    label = np.asarray(arrays["label"], dtype=np.int64)
+    kind = np.asarray(arrays["kind"], dtype=np.str_)
+    classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else []
+    ordered = bool(arrays["ordered"]) if "ordered" in arrays else False
+    layout = str(arrays["layout"]) if "layout" in arrays else "t-SNE"
     if xy.ndim != 2 or xy.shape[1] != 2 or not len(xy) == len(label) == len(kind):
         raise ValueError(f"xy {xy.shape}, label {label.shape} and kind {kind.shape} do not fit")
     good = np.isfinite(xy).all(axis=1)
@@ -235,14 +260,7 @@ def _trainings(folder: Folder) -> list[Training]:
 
 def _json_lines(file: Path) -> list[Record]:
     """Read JSON lines; a line torn by a kill is left out."""
-    rows: list[Any] = []
-    with file.open("rb") as lines:
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-    return records(rows)
+    return records(read_lines(file))
 
 
 def _training(place: Path, root: Path, rows: list[Record], about: Record) -> Training:

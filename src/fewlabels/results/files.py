@@ -10,19 +10,28 @@ import math
 import os
 import re
 import shutil
+import struct
 import uuid
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from fewlabels.core.errors import DiskError, ModelError
 
 TEMPORARY = ".tmp-"
+_CHECK = "check"  # of a line of JSON: its CRC-32
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+# What zipfile, zlib and numpy raise on flipped bytes; an array without its .npz has no `files`.
+_DAMAGED_ARRAYS = (
+    *(OSError, ValueError, KeyError, EOFError, RuntimeError, OverflowError, MemoryError),
+    *(SyntaxError, TypeError, AttributeError, BadZipFile, zlib.error, struct.error),
+)
 
 
 @contextmanager
@@ -180,17 +189,48 @@ def read_json(path: str | Path) -> Any:
         raise ModelError("run.missing", f"{path} does not exist") from error
     except OSError as error:
         raise ModelError("run.unreadable", f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError("run.damaged", f"{path} is not valid JSON: {error}") from error
 
 
-def append_line(path: Path, row: Any, *, flush: bool = False) -> None:
-    """Append `row` as one JSON line by a single write.
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz`` by name; nothing in it is unpickled.
+
+    Raises
+    ------
+    ModelError
+        The file is missing or damaged.
+    """
+    path = Path(path)
+    try:
+        # Opened here, because numpy leaves a torn archive open.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except FileNotFoundError as error:
+        raise ModelError("run.missing", f"{path} does not exist") from error
+    except _DAMAGED_ARRAYS as error:
+        why = str(error) or type(error).__name__
+        raise ModelError("run.damaged", f"{path} is damaged: {why}") from error
+
+
+def checked_line(row: Mapping[str, Any]) -> str:
+    """Return a row as one JSON line that carries a checksum of itself, with its newline."""
+    text = to_json(row, indent=None)
+    whole: dict[str, Any] = json.loads(text)
+    return to_json(whole | {_CHECK: _checksum(whole)}, indent=None) + "\n"
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(row).encode()):08x}"
+
+
+def append_line(path: Path, row: Mapping[str, Any], *, flush: bool = False) -> None:
+    """Append `row` as one JSON line with a checksum, by a single write.
 
     Parameters
     ----------
     path : Path
-    row : Any
+    row : mapping
         What `plain` takes.
     flush : bool
         Wait until the line is on the disk.
@@ -200,7 +240,7 @@ def append_line(path: Path, row: Any, *, flush: bool = False) -> None:
     DiskError
         Not all of the line could be written; what was is taken back.
     """
-    line = to_json(row, indent=None).encode() + b"\n"
+    line = checked_line(row).encode()
     with disk_errors(path), path.open("ab", buffering=0) as file:
         start = file.tell()
         written = file.write(line)
@@ -222,7 +262,10 @@ def drop_torn_line(path: Path) -> None:
 
 
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON-lines file, leaving out lines that are torn or damaged."""
+    """Return the rows of a JSON-lines file, leaving out lines that are torn or damaged.
+
+    A line without a checksum, as an earlier version wrote them, is taken as it is.
+    """
     path = Path(path)
     if not path.exists():
         return []
@@ -232,6 +275,9 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        return None
+    check = row.pop(_CHECK, None)
+    return row if check in (None, _checksum(row)) else None

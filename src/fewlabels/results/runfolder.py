@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -30,6 +29,7 @@ from fewlabels.results.files import (
     write_atomic,
 )
 from fewlabels.results.lock import Lock
+from fewlabels.results.seals import read_sealed, sealed
 
 __all__ = ["RunFolder", "read_json", "read_lines", "replacing", "write_atomic"]
 
@@ -118,6 +118,10 @@ class RunFolder:
         """Write a JSON file of the run; NaN and infinity become null."""
         return self.write_bytes(name, to_json(value) + "\n")
 
+    def write_sealed(self, name: str, value: Mapping[str, Any]) -> Path:
+        """Write a JSON file of the run that is read again before the run is finished."""
+        return self.write_json(name, sealed(value))
+
     def write_config(self, config: Mapping[str, Any]) -> Path:
         """Write the resolved configuration, which `same_config` reads."""
         text = yaml.safe_dump(plain(dict(config)), sort_keys=False, allow_unicode=True)
@@ -150,9 +154,9 @@ class RunFolder:
         value : mapping
             What `plain` takes.
         """
-        body = plain(dict(value))
+        body = dict(value)
         name = f"{RECORDS}/{kind}-{self.next_record(kind)}.json"
-        return self.write_json(name, body | {"seal": _seal(body)})
+        return self.write_json(name, sealed(body))
 
     def next_record(self, kind: str) -> int:
         """Return the number that the next record of a kind gets."""
@@ -180,15 +184,45 @@ class RunFolder:
         unsealed = [
             f"{path.relative_to(self.path).as_posix()} is damaged"
             for path in sorted((self.path / RECORDS).glob("*.json"))
-            if f"{RECORDS}/{path.name}".startswith(prefix) and not _sealed(path)
+            if f"{RECORDS}/{path.name}".startswith(prefix) and not _is_sealed(path)
         ]
         return found + unsealed
 
+    def damage(self, name: str) -> str:
+        """Return what is wrong with a file of a finished run; empty where nothing is known."""
+        if not (self.path / CHECKSUMS).exists():
+            return ""
+        if not self.is_finished():
+            return f"{CHECKSUMS} is damaged, so nothing tells whether {name} is whole"
+        entry = read_json(self.path / CHECKSUMS)["files"].get(name)
+        return self._check(name, entry) if entry is not None else ""
+
+    def require(self, *names: str) -> None:
+        """Refuse to go on where one of these files of a finished run is not as it was.
+
+        Raises
+        ------
+        ModelError
+        """
+        for name in names:
+            if why := self.damage(name):
+                raise ModelError("run.damaged", f"{self.path}: {why}", "a whole copy of the folder")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a JSON file of the run without its seal, checked by all there is to check it.
+
+        Raises
+        ------
+        ModelError
+            It is missing or damaged.
+        """
+        self.require(name)
+        return read_sealed(self.path / name)
+
     def records(self, kind: str) -> list[dict[str, Any]]:
         """Return the whole records of one kind, oldest first, without their seals."""
-        paths = [path for _, path in sorted(self._numbered(kind)) if _sealed(path)]
-        bodies = [read_json(path) for path in paths]
-        return [{key: value for key, value in body.items() if key != "seal"} for body in bodies]
+        paths = [path for _, path in sorted(self._numbered(kind)) if _is_sealed(path)]
+        return [read_sealed(path) for path in paths]
 
     def config(self) -> dict[str, Any]:
         """Return the stored configuration.
@@ -199,12 +233,13 @@ class RunFolder:
             There is none, or it is damaged.
         """
         path = self.path / CONFIG
+        self.require(CONFIG)
         try:
             value = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             hint = "name a folder that a fewlabels command has written"
             raise ModelError("run.missing", f"{self.path} is not a run folder", hint) from error
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ModelError("run.damaged", f"cannot read {path}: {error}") from error
         if not isinstance(value, dict):
             raise ModelError("run.damaged", f"{path} holds no configuration")
@@ -292,14 +327,8 @@ def _digest(path: Path) -> dict[str, Any]:
         }
 
 
-def _seal(body: Mapping[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sealed(path: Path) -> bool:
+def _is_sealed(path: Path) -> bool:
     try:
-        value = read_json(path)
-        return bool(_seal({k: v for k, v in value.items() if k != "seal"}) == value["seal"])
-    except (ModelError, KeyError, AttributeError):
+        return bool(read_sealed(path).keys() != read_json(path).keys())  # a record has a seal
+    except ModelError:
         return False

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from torch import nn
@@ -19,7 +18,8 @@ from fewlabels.pipeline.frozen import GRID, features, fit_head
 from fewlabels.pipeline.guessing import propagate
 from fewlabels.pipeline.stages import finetune, new_backbone, pixel_space, score
 from fewlabels.pipeline.task import Task
-from fewlabels.results.files import read_json, replacing, to_json, write_atomic
+from fewlabels.results.files import read_arrays, replacing
+from fewlabels.results.seals import read_sealed, write_sealed
 from fewlabels.study.arms import Arm
 from fewlabels.study.encoders import Encoder
 from fewlabels.study.plan import Steps, Streams
@@ -184,7 +184,7 @@ def save_cell(folder: Path, row: dict[str, Any], scores: np.ndarray, predicted: 
     np.savez_compressed(buffer, scores=scores.astype(np.float32), predicted=predicted)
     with replacing(folder / f"{row['id']}.npz") as path:
         path.write_bytes(buffer.getvalue())
-    write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")
+    write_sealed(folder / f"{row['id']}.json", row)
 
 
 def failed_cell(
@@ -197,7 +197,7 @@ def failed_cell(
 
 def save_failed(folder: Path, row: dict[str, Any]) -> None:
     """Write the row of a cell that could not be computed."""
-    write_atomic(folder / f"{row['id']}.json", to_json(row) + "\n")
+    write_sealed(folder / f"{row['id']}.json", row)
 
 
 def load_cell(folder: Path, name: str) -> dict[str, Any] | None:
@@ -210,7 +210,7 @@ def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
     """Return the row of a cell, completed or failed; None where there is neither."""
     path = folder / f"{name}.json"
     try:
-        row: dict[str, Any] | None = read_json(path) if path.exists() else None
+        row = read_sealed(path) if path.exists() else None
     except ModelError:
         return None
     if row is None or row.get("failed"):
@@ -230,10 +230,7 @@ def load_predicted(folder: Path, name: str) -> np.ndarray | None:
 
 def _load(folder: Path, name: str, part: str) -> np.ndarray | None:
     try:
-        # Opened here, because numpy leaves a torn archive open.
-        path = folder / f"{name}.npz"
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            found: np.ndarray = file[part]
-            return found.astype(np.float64) if part == "scores" else found
-    except (OSError, ValueError, KeyError, BadZipFile):
+        found = read_arrays(folder / f"{name}.npz")[part]
+        return found.astype(np.float64) if part == "scores" else found
+    except (ModelError, KeyError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fewlabels.core.errors import ModelError, UsageError
-from fewlabels.results.files import read_json, replacing, to_json, write_atomic
+from fewlabels.results.files import replacing
 from fewlabels.results.runfolder import RunFolder
+from fewlabels.results.seals import read_sealed, write_sealed
 from fewlabels.study.arms import Arm, variants
 from fewlabels.study.cells import load_cell, read_cell
 from fewlabels.study.encoders import RESULT, encoder_place, start_key, warning_of
@@ -66,9 +68,8 @@ def _left_out(comparison: Comparison) -> list[str]:
 def _choice(comparison: Comparison, choice: PlannedChoice) -> dict[str, Any] | None:
     """Return a choice of the best arm; None while cells or folds that it rests on are missing."""
     place = comparison.folder / choice.path
-    if place.exists():
-        stored: dict[str, Any] = read_json(place)
-        return stored
+    with contextlib.suppress(ModelError):  # not there, or damaged: then it is made from the folds
+        return read_sealed(place)
     arms = may_be_chosen(comparison, choice) or []
     parts: dict[str, list[np.ndarray]] = {}
     if has_folds(comparison, choice):
@@ -84,7 +85,7 @@ def _choice(comparison: Comparison, choice: PlannedChoice) -> dict[str, Any] | N
     chosen = choose(task.goal, arms, rows, parts, seed=choice.fold_seed)
     chosen |= {"shots": choice.shots, "split": choice.unit.split, "draw": choice.draw}
     if all(load_cell(comparison.folder / "cells", cell.id) for cell in choice.cells):
-        write_atomic(place, to_json(chosen) + "\n")  # an arm that failed may come back
+        write_sealed(place, chosen)  # an arm that failed may come back
     return chosen
 
 

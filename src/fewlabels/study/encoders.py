@@ -20,8 +20,8 @@ from fewlabels.pipeline.frozen import feature_space
 from fewlabels.pipeline.pretraining import drop_checkpoints, pretrain_in
 from fewlabels.pipeline.stages import PretrainPlan, new_backbone, new_method
 from fewlabels.pipeline.task import Task, pick_backbone, refuse_weights
-from fewlabels.results.files import read_json, to_json, write_atomic
 from fewlabels.results.lock import Lock
+from fewlabels.results.seals import read_sealed, write_sealed
 from fewlabels.study.arms import Arm
 from fewlabels.study.given import cost_of
 from fewlabels.study.known import Known, of_given, of_pretrained
@@ -224,7 +224,7 @@ def warning_of(folder: Path, arm: Arm, task: Task, unit: Unit) -> str | None:
     if arm.start != "pretrained":
         return ""
     try:
-        return str(read_json(encoder_place(folder, arm, task, unit) / RESULT)["warning"])
+        return str(read_sealed(encoder_place(folder, arm, task, unit) / RESULT)["warning"])
     except (ModelError, KeyError):
         return None
 
@@ -239,7 +239,7 @@ def encoder_lock(folder: Path, arm: Arm, task: Task, unit: Unit, *, wait: float 
 def _kept(place: Path, count: int) -> tuple[Backbone, dict[str, Any]] | None:
     """Return the sound encoder of so many steps that lies in a folder, and what it cost."""
     try:
-        result = read_json(place / RESULT)
+        result = read_sealed(place / RESULT)
         return (load_model(place / "model").backbone, result) if result["steps"] == count else None
     except (ModelError, KeyError):
         return None
@@ -268,7 +268,7 @@ def _pretrain(
         "rank": trained.rank,
         "warning": trained.warning,
     }
-    write_atomic(place / RESULT, to_json(result) + "\n")
+    write_sealed(place / RESULT, result)
     drop_checkpoints(place)
 
 

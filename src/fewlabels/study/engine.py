@@ -8,11 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from fewlabels.core.errors import DataError, UsageError
+from fewlabels.core.errors import DataError, ModelError, UsageError
 from fewlabels.pipeline.folders import as_begun, begin_folder
 from fewlabels.pipeline.keys import data_key
 from fewlabels.pipeline.task import DataOptions, Task, find_device
-from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import Arm, announced
 from fewlabels.study.auto import with_recipes
@@ -77,15 +76,29 @@ def plan(
     task, arms = _as_begun(task, arms, run.path)
     _require_device(task, run.path)
     begin_folder(run, task, config)
-    kept = run.path / PLAN
-    steps = Steps(**read_json(kept)) if kept.exists() else settle()
-    run.write_json(PLAN, asdict(steps))
+    steps = kept_steps(run) if (run.path / PLAN).exists() else settle()
+    run.write_sealed(PLAN, asdict(steps))
     arms = with_recipes(arms, steps.recipes, settings)
     comparison = Comparison(task, settings, arms, units, steps, run.path, reporter)
     declared = comparison.declared
     if declared["baseline"]:
         reporter.say(announced(declared, task.goal.said(declared["shots"])))
     return comparison
+
+
+def kept_steps(run: RunFolder) -> Steps:
+    """Return the steps that the plan of a folder has settled.
+
+    Raises
+    ------
+    ModelError
+        The plan is damaged.
+    """
+    found = run.read_json(PLAN)
+    try:
+        return Steps(**found)
+    except TypeError as error:
+        raise ModelError("run.damaged", f"{run.path / PLAN} is damaged: {error}") from error
 
 
 def compute_all(comparison: Comparison) -> None:
@@ -132,7 +145,7 @@ def reopen(
             f"{folder} holds a comparison with another configuration",
             "the same flags as when it was planned",
         )
-    stored = read_json(folder / "data.json")
+    stored = RunFolder(folder).read_json("data.json")
     known = "device" in stored and not computing  # then it need not be here
     asked = replace(settings, device="auto") if known else settings
     task, arms = _as_begun(*prepare(options, asked, reporter), folder)
@@ -144,7 +157,7 @@ def reopen(
             f"the images or labels are not those that {folder} was planned with",
             "the same files as there, at any path",
         )
-    steps = Steps(**read_json(folder / PLAN))
+    steps = kept_steps(RunFolder(folder))
     arms = with_recipes(arms, steps.recipes, settings)
     return Comparison(task, settings, arms, lay_out(task, settings), steps, folder, reporter)
 

@@ -16,7 +16,7 @@ from fewlabels.core.types import Backbone
 from fewlabels.pipeline.carried import build_backbone, seen_before
 from fewlabels.pipeline.starts import Start, find_start, open_start
 from fewlabels.pipeline.task import DataOptions, Task
-from fewlabels.results.files import read_json
+from fewlabels.results.runfolder import RunFolder
 from fewlabels.training.cost import Cost
 from fewlabels.training.progress import Reporter
 
@@ -75,8 +75,8 @@ def open_given(
     """
     start = find_start(source, backbone)
     task = open_start(start, options, policy=policy, device=device, reporter=reporter)
-    place = Path(source) / "results.json"
-    cost = cost_of(read_json(place)) if place.exists() else Cost()
+    told = (Path(source) / "results.json").exists()
+    cost = cost_of(RunFolder(source).read_json("results.json")) if told else Cost()
     return Given(start, task, cost)
 
 

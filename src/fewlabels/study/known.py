@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,7 +13,8 @@ from fewlabels.core.types import Backbone
 from fewlabels.data import likeness
 from fewlabels.pipeline.pretrain import SAMPLE
 from fewlabels.pipeline.task import Task
-from fewlabels.results.files import read_json
+from fewlabels.results.files import read_arrays
+from fewlabels.results.runfolder import RunFolder
 from fewlabels.transfer.live_probe import LiveProbe
 
 
@@ -85,7 +85,7 @@ def _probe(task: Task) -> LiveProbe:
 def _passes(folder: Path) -> float | None:
     """Return how often a folder's pre-training saw its images; older ones do not tell."""
     try:
-        passes: float | None = read_json(folder / "results.json").get("passes")
+        passes: float | None = RunFolder(folder).read_json("results.json").get("passes")
     except ModelError:
         return None
     return passes
@@ -93,6 +93,7 @@ def _passes(folder: Path) -> float | None:
 
 def _likeness(task: Task, folder: Path) -> dict[str, Any] | None:
     """Compare the images that a folder's encoder learned from with those labelled here."""
+    RunFolder(folder).require(SAMPLE)
     theirs = _swatches(folder / SAMPLE)
     rows = task.dataset.labelled_rows("train")
     if theirs is None or not len(rows):
@@ -102,9 +103,8 @@ def _likeness(task: Task, folder: Path) -> dict[str, Any] | None:
 
 def _swatches(path: Path) -> np.ndarray | None:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return np.asarray(file["swatches"])
-    except (OSError, ValueError, KeyError, BadZipFile):
+        return read_arrays(path)["swatches"]
+    except (ModelError, KeyError):
         return None
 
 

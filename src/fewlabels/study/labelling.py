@@ -11,10 +11,10 @@ from fewlabels.core.errors import DataError, UsageError, unknown
 from fewlabels.pipeline.folders import already, begin_folder, default_folder, refuse_unfinished
 from fewlabels.pipeline.goals import Classes
 from fewlabels.pipeline.task import DataOptions, Task, open_task
-from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.study.arms import Arm, announced
 from fewlabels.study.encoders import refuse_misfits
+from fewlabels.study.engine import kept_steps
 from fewlabels.study.given import open_given
 from fewlabels.study.label_cells import ARMS, LabelStudy, compute_unit
 from fewlabels.study.label_findings import (
@@ -26,7 +26,7 @@ from fewlabels.study.label_findings import (
 )
 from fewlabels.study.paces import measure_costs
 from fewlabels.study.parsing import parse_arm
-from fewlabels.study.plan import Steps, Unit, make_units, settle_steps
+from fewlabels.study.plan import Unit, make_units, settle_steps
 from fewlabels.study.settings import with_backbone
 from fewlabels.training.durations import parse_duration
 from fewlabels.training.progress import Reporter
@@ -193,11 +193,11 @@ def _plan(
     """Settle the steps of the pre-training, or read the plan that is there."""
     path = run.path / PLAN
     if path.exists():
-        steps = Steps(**read_json(path))
+        steps = kept_steps(run)
     else:
         costs = measure_costs(task, [arm], settings.labels)
         steps = settle_steps(task, [arm], costs, parse_duration(settings.budget))
-        run.write_json(PLAN, asdict(steps))
+        run.write_sealed(PLAN, asdict(steps))
     units = _units(task, arm, settings)
     return LabelStudy(
         task,

@@ -11,16 +11,16 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from fewlabels.core.errors import ModelError
 from fewlabels.core.seeding import stream
 from fewlabels.pipeline.frozen import features
 from fewlabels.pipeline.goals import Goal
 from fewlabels.pipeline.stages import score
 from fewlabels.pipeline.task import Task
-from fewlabels.results.files import write_atomic
+from fewlabels.results.files import read_arrays, write_atomic
 from fewlabels.study.arms import FIXED_ORDER, Arm
 from fewlabels.study.cells import fit, head_predictions
 from fewlabels.study.encoders import Encoder, task_of
@@ -174,8 +174,7 @@ def save_folds(path: Path, parts: Sequence[np.ndarray]) -> None:
 def load_folds(path: Path) -> list[np.ndarray] | None:
     """Return stored fold scores, or None where there are none that are sound."""
     try:
-        # Opened here, because numpy leaves a torn archive open.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return [np.asarray(file[name], dtype=np.float64) for name in sorted(file.files)]
-    except (OSError, ValueError, KeyError, BadZipFile):
+        found = read_arrays(path)
+        return [np.asarray(found[name], dtype=np.float64) for name in sorted(found)]
+    except (ModelError, ValueError):
         return None

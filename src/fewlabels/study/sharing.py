@@ -14,7 +14,6 @@ from typing import Any
 from fewlabels.core.errors import FewlabelsError, UsageError
 from fewlabels.pipeline.folders import already, default_folder, refuse_unfinished
 from fewlabels.pipeline.task import DataOptions, Task
-from fewlabels.results.files import read_json
 from fewlabels.results.runfolder import RunFolder
 from fewlabels.results.schema import validate
 from fewlabels.study.arms import Arm
@@ -196,7 +195,7 @@ def collect_cells(request: Request, others: Sequence[Path]) -> dict[str, Any]:
     comparison = request.reopened(computing=False)
     with RunFolder(request.folder, wait=PATIENCE) as run:
         if run.is_finished():
-            return {**read_json(run.path / RESULT), "already_done": True}
+            return {**run.read_json(RESULT), "already_done": True}
         collect(comparison, others)
         return conclude(run, comparison, request.command)
 

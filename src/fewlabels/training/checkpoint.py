@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fewlabels.core.errors import FewlabelsError
 from fewlabels.core.types import Method
-from fewlabels.results.files import read_json, write_atomic
+from fewlabels.results.files import write_atomic
+from fewlabels.results.seals import read_sealed, write_sealed
 
 KEEP = 2
 
@@ -78,10 +79,8 @@ def save_checkpoint(folder: Path, method: Method, step: int, seconds: float) -> 
     target = folder / f"step-{step:08d}.safetensors"
     write_atomic(target, raw)
     digest = hashlib.sha256(raw).hexdigest()
-    write_atomic(
-        target.with_suffix(".json"),
-        json.dumps({"step": step, "seconds": seconds, "sha256": digest}),
-    )
+    about = {"step": step, "seconds": seconds, "sha256": digest}
+    write_sealed(target.with_suffix(".json"), about)
     for old in sorted(folder.glob("step-*.json"))[:-KEEP]:
         old.unlink(missing_ok=True)
         old.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -103,7 +102,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     damaged: list[str] = []
     for note in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            found = read_json(note)
+            found = read_sealed(note)
             path = note.with_suffix(".safetensors")
             raw_digest = hashlib.sha256(path.read_bytes()).hexdigest()
             if raw_digest != found["sha256"]:
