@@ -10,7 +10,7 @@ own entry. What they give must be what they gave for the folder before, or the d
 
 - ``detected``: a command ended with an error of ours that has a name, or the report's page names
   the file;
-- ``made again``: a command noticed, and did anew what the file held: same weights, same numbers;
+- ``made again``: a command wrote the file anew, as it was: same weights, same numbers;
 - ``harmless``: every command gave the same, because none of them reads that file or that byte;
 - ``silent``: a command gave something else and did not say why;
 - ``crash``: a command ended by an error that is not ours.
@@ -174,7 +174,8 @@ def outcome(place: Path, name: str, spoil: Any = None) -> list[tuple[int, Any, s
 def plain(value: Any) -> Any:
     """Return a result without what is another at every start."""
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items() if key not in LEFT_OUT}
+        kept = {key for key in value if key not in LEFT_OUT and not key.endswith("seconds")}
+        return {key: plain(inner) for key, inner in value.items() if key in kept}
     return [plain(inner) for inner in value] if isinstance(value, list) else value
 
 
@@ -193,12 +194,16 @@ def trial(place: Path, expected: dict[str, Any], seed: int, number: int) -> dict
         (copy / file).write_bytes(raw)
 
     found = outcome(place, name, spoil)
-    kind, why = judged(found, expected[name], file)
+    kind, why = judged(found, expected[name])
+    if kind == "harmless":
+        raw, now = (folder / file).read_bytes(), place / "trial" / file
+        changed = now.exists() and now.read_bytes()[at : at + 1] == bytes([raw[at] ^ 1 << bit])
+        kind = kind if changed else "made again"
     return {"folder": name, "file": file, "byte": at, "bit": bit, "outcome": kind, "why": why}
 
 
-def judged(found: list[Any], expected: list[Any], file: str) -> tuple[str, str]:
-    """Return what kind of outcome this is, and the first line that says why."""
+def judged(found: list[Any], expected: list[Any]) -> tuple[str, str]:
+    """Return what kind of outcome this is, and what says why."""
     pairs = list(zip(found, expected, strict=True))
     for (code, _, said), (before, _, _) in pairs:
         if code != before and code not in OURS:
@@ -208,15 +213,10 @@ def judged(found: list[Any], expected: list[Any], file: str) -> tuple[str, str]:
             return "detected", said.partition("error[")[2].partition("]")[0]
     for (_, result, _), (_, before, _) in pairs:
         if result != before:
-            told = isinstance(result, str) and "damaged" in result and Path(file).name in result
-            return (
-                ("detected", "named in the report") if told else ("silent", _first(result, before))
-            )
-    said = [line for (_, _, text), _ in pairs for line in text.splitlines()]
-    usual = {line for _, (_, _, text) in pairs for line in text.splitlines()}
-    noticed = [line for line in said if "damaged" in line or "again" in line]
-    noticed = [line for line in noticed if line not in usual]
-    return ("made again", noticed[0][:200]) if noticed else ("harmless", "")
+            if isinstance(result, str) and "is damaged" in result and "is damaged" not in before:
+                return "detected", "named in the report"
+            return "silent", _first(result, before)
+    return "harmless", ""
 
 
 def _first(result: Any, before: Any) -> str:

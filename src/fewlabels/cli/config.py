@@ -47,11 +47,11 @@ def _flags(context: typer.Context) -> dict[str, str]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    import yaml
+    from fewlabels.results.settings import load_yaml
 
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        value = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageError("usage.config", f"cannot read {path}: {error}") from error
     if value is None:
         return {}

@@ -133,8 +133,21 @@ def texts(table: pa.Table, column: str) -> list[str | None]:
     if pa.types.is_floating(values.type) and _all_whole(values):
         values = values.cast(pa.int64())
     shared: dict[str, str] = {}
-    stripped = (str(text or "").strip() for text in values.cast(pa.string()).to_pylist())
+    stripped = (str(text or "").strip() for text in _listed(values.cast(pa.string()), column))
     return [shared.setdefault(text, text) if text else None for text in stripped]
+
+
+def _listed(values: pa.ChunkedArray, column: str) -> list[str | None]:
+    """Return text; a damaged Parquet file may hold bytes there that are none."""
+    try:
+        found: list[str | None] = values.to_pylist()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "data.table",
+            f"the column {escape(column)!r} holds text that is not UTF-8: {error}",
+            "check that the file is whole, and save it as UTF-8",
+        ) from error
+    return found
 
 
 def _all_whole(values: pa.ChunkedArray) -> bool:
@@ -204,7 +217,7 @@ def _numbers(table: pa.Table, path: Path, column: str) -> list[float]:
     """Return the target column as numbers; blank is NaN."""
     values = table[_known(table, path, column)]
     if pa.types.is_string(values.type):
-        texts = [str(text or "").strip() for text in values.to_pylist()]
+        texts = [str(text or "").strip() for text in _listed(values, column)]
     else:
         texts = ["" if value is None else str(value) for value in values.to_pylist()]
     numbers = []

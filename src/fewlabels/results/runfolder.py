@@ -30,6 +30,7 @@ from fewlabels.results.files import (
 )
 from fewlabels.results.lock import Lock
 from fewlabels.results.seals import read_sealed, sealed
+from fewlabels.results.settings import load_yaml
 
 __all__ = ["RunFolder", "read_json", "read_lines", "replacing", "write_atomic"]
 
@@ -235,11 +236,11 @@ class RunFolder:
         path = self.path / CONFIG
         self.require(CONFIG)
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+            value = load_yaml(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             hint = "name a folder that a fewlabels command has written"
             raise ModelError("run.missing", f"{self.path} is not a run folder", hint) from error
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise ModelError("run.damaged", f"cannot read {path}: {error}") from error
         if not isinstance(value, dict):
             raise ModelError("run.damaged", f"{path} holds no configuration")
