@@ -6,7 +6,7 @@ STAMP = $(VENV)/.setup-done
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint format types imports browser roads test-slow test-gpu wheel clean
+.PHONY: help setup demo test check audit lint format types imports browser roads test-slow test-gpu wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -25,8 +25,18 @@ demo: $(STAMP) ## the main job on the built-in digits; ends with the verdict and
 test: lint types imports browser ## what CI runs: lint, types, import contracts, all tests not slow or gpu
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
-check: lint types imports ## the quick loop while working: the same with the quick tests only, no docstrings' examples
+check: lint types imports audit ## the quick loop while working: the same with the quick tests only, no docstrings' examples
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not gpu and not medium" tests
+
+# Where it cannot ask it says so, and fails for nothing but a known weakness.
+audit: $(STAMP) ## pinned versions with known weaknesses, by pip-audit; skipped without a network
+	@if ! test -x $(BIN)/pip-audit; then \
+	  echo "pip-audit is not installed: the pinned versions were NOT AUDITED"; \
+	elif ! $(BIN)/python -c 'import urllib.request as u; u.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' >/dev/null 2>&1; then \
+	  echo "pypi.org does not answer: the pinned versions were NOT AUDITED"; \
+	else \
+	  $(BIN)/pip-audit --progress-spinner off --no-deps --disable-pip -r constraints.txt; \
+	fi
 
 lint: $(STAMP) ## ruff: rules and format
 	$(BIN)/ruff check --quiet .

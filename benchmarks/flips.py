@@ -38,6 +38,7 @@ from record import Record
 from fewlabels.cli import main as command_line
 from fewlabels.core.types import Method
 from fewlabels.results.files import append_line, read_lines
+from fewlabels.results.lock import Lock
 from fewlabels.training import loop
 from fewlabels.training.checkpoint import save_checkpoint
 
@@ -66,7 +67,9 @@ def main() -> None:
     chosen = parser.parse_args()
     place = chosen.out.absolute()
     os.environ["FEWLABELS_CACHE"] = str(place / "cache")
-    rows = trials(place, chosen.trials, chosen.seed)
+    place.mkdir(parents=True, exist_ok=True)
+    with Lock(place / "flips.lock"):
+        rows = trials(place, chosen.trials, chosen.seed)
     record = Record("flips", f"python benchmarks/flips.py --trials {chosen.trials}")
     write(record, rows)
 
@@ -127,6 +130,8 @@ def run(words: list[str]) -> tuple[int, str, str]:
     result, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(result), contextlib.redirect_stderr(said):
         code = command_line([*words, "--json"] if words[0] != "report" else words)
+    if code in (130, 143):  # meant for this script
+        raise SystemExit(code)
     return code, result.getvalue(), said.getvalue()
 
 

@@ -342,3 +342,30 @@ def test_a_row_group_that_cannot_fit_is_refused(
     error = refusal(path)
     assert "one must fit into memory" in error.message
     assert "row_group_size=100" in error.hint
+
+
+def test_damaged_names_of_columns_are_refused(tmp_path: Path) -> None:
+    """As found by ``benchmarks/fuzz.py``: Arrow decodes them only when they are asked for."""
+    rows = [{"image": {"bytes": b"x", "path": None}, "label": "a"}]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    raw, refused = (tmp_path / "t.parquet").read_bytes(), 0
+    places = [at for at in range(len(raw)) if raw[at : at + 5] in (b"bytes", b"image")]
+    for at in places:
+        (tmp_path / "t.parquet").write_bytes(raw[:at] + b"\xff" + raw[at + 1 :])
+        try:
+            read_source(tmp_path / "t.parquet")
+        except DataError as error:
+            refused += error.code == "data.parquet"
+    assert refused
+
+
+def test_text_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """As a damaged Parquet file holds it, found by ``benchmarks/fuzz.py``: Arrow does not look."""
+    for name in ("path", "label", "age"):
+        rows = {"path": ["1.png"], "label": ["a"], "age": ["3"], name: [b"\xae"]}
+        table = pa.table(rows)
+        place = table.column_names.index(name)
+        damaged = pa.Array.from_buffers(pa.string(), 1, table[name].chunk(0).buffers())
+        pa.parquet.write_table(table.set_column(place, name, damaged), tmp_path / "t.parquet")
+        with pytest.raises(DataError, match=f"{name}.*not UTF-8"):
+            read_source(tmp_path / "t.parquet", target="age")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ def test_damaged_files(tmp_path: Path) -> None:
                 read_weights(file)
             assert str(file) in caught.value.message
             assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"ccollections\nOrderedDict\n(K\x01tR.",
+        b"K\x01N\x86s.",
+    ],
+    ids=["too few arguments", "no pairs", "an item of nothing"],
+)
+def test_programs_that_make_no_sense(tmp_path: Path, program: bytes) -> None:
+    """As a flipped byte makes them, found by ``benchmarks/fuzz.py``: each step is allowed."""
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as packed:
+        packed.writestr("archive/data.pkl", b"\x80\x02" + program)
+        packed.writestr("archive/version", b"3\n")
+        packed.writestr("archive/byteorder", b"little")
+    with pytest.raises(ModelError) as caught:
+        read_weights(tmp_path / "w.pth")
+    assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ def _read_part(path: Path, name: str, asked: Columns) -> Part:
             names = [column for column in schema.names if column in wanted]
             table = file.read(columns=names, use_threads=False)
             groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            large = _large_groups(groups, leaf, path)
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
     rows = [group.num_rows for group in groups]
@@ -171,7 +172,7 @@ def _read_part(path: Path, name: str, asked: Columns) -> Part:
         entries=columns.entries_of(table, path, named),
         warnings=[
             *(["the Parquet files have no column of labels"] if bare else []),
-            *_large_groups(groups, leaf, path),
+            *large,
         ],
     )
 
