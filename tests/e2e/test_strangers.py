@@ -313,11 +313,9 @@ inspect digits --json
 pretrain digits --method autoencoder --backbone tiny --budget 2steps --device cpu --out encoder
 finetune digits --from encoder --labels 1 --budget 2steps --device cpu --out model
 evaluate model
-explain model --count 1 --maps occlusion --device cpu
 models tiny
 report model
 compare digits --arms pixels,random+centroid --baseline pixels --labels 1 --seeds 2 --out compared
-report compared
 cache"""
 
 
