@@ -35,7 +35,12 @@ audit: $(STAMP) ## pinned versions with known weaknesses, by pip-audit; skipped 
 	elif ! $(BIN)/python -c 'import urllib.request as u; u.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' >/dev/null 2>&1; then \
 	  echo "pypi.org does not answer: the pinned versions were NOT AUDITED"; \
 	else \
-	  $(BIN)/pip-audit --progress-spinner off --no-deps --disable-pip -r constraints.txt; \
+	  said=$$($(BIN)/pip-audit --progress-spinner off --no-deps --disable-pip -r constraints.txt 2>&1); \
+	  ended=$$?; \
+	  unknown=$$(printf '%s\n' "$$said" | grep -c "could not be audited"); \
+	  printf '%s\n' "$$said" | grep -v "could not be audited\|^WARNING\|^Name  *Skip\|^-[- ]*$$"; \
+	  test "$$unknown" = 0 || echo "$$unknown of the pinned versions were NOT AUDITED: the index does not know them"; \
+	  exit $$ended; \
 	fi
 
 lint: $(STAMP) ## ruff: rules and format
