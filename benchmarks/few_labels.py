@@ -44,6 +44,10 @@ STRATEGIES = (
     *("coverage", "typicality", "spread_margin", "margin", "badge", "coreset"),
     *("uniform", "class_balanced"),
 )
+AGAIN = [  # unlabelled images a second time, and what has seen them once or never
+    *("simclr+freematch", "simclr+softmatch", "simclr+pseudo", "scratch+freematch"),
+    *("simclr+features", "scratch"),
+]
 IMAGE_SIZE = {"digits": None, "cifar10": None, "clothing": 128}
 LIMIT = {"digits": 120, "cifar10": 600, "clothing": 1_200}  # seconds a cell may take in all
 
@@ -61,14 +65,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
             "select": "none",
         },
         "unlabelled": {
-            "arms": [
-                "simclr+freematch",
-                "simclr+softmatch",
-                "simclr+pseudo",
-                "scratch+freematch",
-                "simclr+features",
-                "scratch",
-            ],
+            "arms": AGAIN,
             "baseline": "simclr+features",
             "labels": [1, 4, 25],
             "seeds": 20,
@@ -94,14 +91,7 @@ PARTS: dict[str, dict[str, dict[str, Any]]] = {
             "select": "none",
         },
         "unlabelled": {
-            "arms": [
-                "simclr+freematch",
-                "simclr+softmatch",
-                "simclr+pseudo",
-                "scratch+freematch",
-                "simclr+features",
-                "scratch",
-            ],
+            "arms": AGAIN,
             "baseline": "simclr+features",
             "labels": [1, 4, 25, 100],
             "seeds": 5,
